@@ -1,0 +1,82 @@
+//! THE DOOR: the `gateway` command. One file a subcommand, no logic of its own.
+
+mod check;
+mod logs;
+mod plugins;
+mod reload;
+mod routes;
+mod run;
+mod schema;
+mod version;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use gateway_core::{Gateway, GatewayBuilder};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// A gateway that can explain and safely change itself.
+#[derive(Parser)]
+#[command(name = "gateway", version, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve in the foreground until told to end
+    Run(ConfigFile),
+    /// Build everything a config describes, without a socket, and say what is wrong
+    #[command(visible_alias = "-t")]
+    Check(check::Check),
+    /// Tell a running gateway to read its config again
+    Reload(reload::Reload),
+    /// List the routes with their plugins
+    Routes(routes::Routes),
+    /// Print the JSON Schema of the config, for editors
+    Schema,
+    /// List the kinds of plugin
+    Plugins(plugins::Plugins),
+    /// Print the version
+    Version(version::Version),
+}
+
+/// Where the config is.
+#[derive(Args)]
+struct ConfigFile {
+    /// The config file
+    #[arg(short, long, value_name = "FILE", default_value = "gateway.yaml")]
+    config: PathBuf,
+}
+
+impl ConfigFile {
+    /// The stock gateway with this config.
+    fn gateway(&self) -> GatewayBuilder {
+        stock().config_file(&self.config)
+    }
+}
+
+/// The stock gateway: every plugin of the catalogue.
+fn stock() -> GatewayBuilder {
+    Gateway::builder().plugins(gateway_plugins::all())
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Run(config) => return run::run(&config),
+        Command::Check(check) => check.run(),
+        Command::Reload(reload) => reload.run(),
+        Command::Routes(routes) => routes.run(),
+        Command::Schema => schema::run(),
+        Command::Plugins(plugins) => plugins.run(),
+        Command::Version(version) => version.run(),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("{error:#}");
+        ExitCode::from(gateway_core::EXIT_FAILED)
+    })
+}

@@ -1,0 +1,107 @@
+//! The admin address: health, metrics, read-outs, and the calls that change something.
+
+mod access;
+mod client;
+mod readouts;
+mod server;
+
+use std::io;
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio::runtime::Handle;
+
+use crate::config::{AdminAddress, AdminConfig, Secret};
+use crate::lifecycle::{StartError, State};
+use crate::listener::BindError;
+
+pub use client::{Answer, Client, ClientError};
+pub use readouts::{routes, version};
+
+/// The admin address, bound, before it is served.
+pub(crate) struct Admin {
+    address: String,
+    socket: Socket,
+    token: Option<Secret>,
+}
+
+enum Socket {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+/// Binds the admin address and reads its token.
+///
+/// # Errors
+/// The address is taken, or the token cannot be read.
+pub(crate) fn bind(config: &AdminConfig) -> Result<Admin, StartError> {
+    let unreadable =
+        |error: String| StartError::System { what: "admin.token", source: io::Error::other(error) };
+    let token = config
+        .token
+        .as_ref()
+        .map(|token| token.resolve(&environment).map_err(unreadable))
+        .transpose()?;
+    let (address, socket) = match &config.address {
+        AdminAddress::Tcp(address) => {
+            let bound = crate::listener::bind(&"admin".into(), *address)?;
+            (bound.address.to_string(), Socket::Tcp(bound.socket))
+        }
+        AdminAddress::Unix(path) => {
+            let socket = bind_unix(path).map_err(|source| StartError::System {
+                what: "the admin socket cannot be bound",
+                source,
+            })?;
+            (format!("unix:{}", path.display()), Socket::Unix(socket))
+        }
+    };
+    Ok(Admin { address, socket, token })
+}
+
+/// The process's own environment.
+pub(crate) fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// Binds a socket file that only its owner may use, in place of one that nobody listens on.
+fn bind_unix(path: &Path) -> io::Result<UnixListener> {
+    if path.exists() && std::os::unix::net::UnixStream::connect(path).is_err() {
+        std::fs::remove_file(path)?;
+    }
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+impl Admin {
+    /// The address as bound.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Serves it on `runtime` until the gateway ends.
+    pub(crate) fn serve(self, state: &Arc<State>, runtime: &Handle) -> io::Result<()> {
+        let _inside = runtime.enter();
+        match self.socket {
+            Socket::Tcp(socket) => {
+                let socket = tokio::net::TcpListener::from_std(socket)?;
+                runtime.spawn(server::serve_tcp(socket, state.clone(), self.token));
+            }
+            Socket::Unix(socket) => {
+                let socket = tokio::net::UnixListener::from_std(socket)?;
+                runtime.spawn(server::serve_unix(socket, state.clone()));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl From<BindError> for io::Error {
+    fn from(error: BindError) -> Self {
+        error.source
+    }
+}

@@ -1,0 +1,151 @@
+//! Serves the admin address: HTTP/1.1, few connections, short deadlines.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde_json::json;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::Semaphore;
+
+use super::access::Caller;
+use super::readouts;
+use crate::config::Secret;
+use crate::lifecycle::State;
+
+/// Connections to the admin address at one time; more wait.
+const CONNECTIONS: usize = 64;
+const HEADER_DEADLINE: Duration = Duration::from_secs(5);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+pub(super) type Reply = Response<Full<Bytes>>;
+
+pub(super) async fn serve_tcp(socket: TcpListener, state: Arc<State>, token: Option<Secret>) {
+    let caller = Caller::Tcp(token.map(Arc::new));
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let Ok(place) = places.clone().acquire_owned().await else { return };
+        match socket.accept().await {
+            Ok((stream, _)) => {
+                let serve = connection(stream, state.clone(), caller.clone());
+                tokio::spawn(async move {
+                    serve.await;
+                    drop(place);
+                });
+            }
+            Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+        }
+    }
+}
+
+pub(super) async fn serve_unix(socket: UnixListener, state: Arc<State>) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let Ok(place) = places.clone().acquire_owned().await else { return };
+        match socket.accept().await {
+            Ok((stream, _)) => {
+                let user = stream.peer_cred().map(|peer| peer.uid()).ok();
+                let own = nix::unistd::geteuid().as_raw();
+                let trusted = user.is_some_and(|user| user == 0 || user == own);
+                let serve = connection(stream, state.clone(), Caller::Unix { trusted });
+                tokio::spawn(async move {
+                    serve.await;
+                    drop(place);
+                });
+            }
+            Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+        }
+    }
+}
+
+async fn connection(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    state: Arc<State>,
+    caller: Caller,
+) {
+    let service = service_fn(move |request| {
+        let (state, caller) = (state.clone(), caller.clone());
+        async move { Ok::<_, Infallible>(answer(&request, &state, &caller).await) }
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_DEADLINE)
+        .max_buf_size(16 * 1024)
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+    if let Err(error) = served {
+        tracing::debug!(%error, "admin connection");
+    }
+}
+
+async fn answer(request: &Request<Incoming>, state: &Arc<State>, caller: &Caller) -> Reply {
+    let path = request.uri().path();
+    match (request.method(), path) {
+        (&Method::GET | &Method::HEAD, _) => {
+            readouts::read(path, state).unwrap_or_else(|| not_found(path))
+        }
+        (&Method::POST, "/reload") if caller.may_change(request.headers()) => reload(state).await,
+        (&Method::POST, "/reload") => problem(
+            StatusCode::FORBIDDEN,
+            "calls that change something need the admin token, or the Unix socket",
+        ),
+        _ if readouts::read(path, state).is_some() => {
+            let mut reply = problem(StatusCode::METHOD_NOT_ALLOWED, "this can only be read");
+            let allow = http::HeaderValue::from_static("GET, HEAD");
+            reply.headers_mut().insert(header::ALLOW, allow);
+            reply
+        }
+        _ => not_found(path),
+    }
+}
+
+async fn reload(state: &Arc<State>) -> Reply {
+    let turn = state.clone();
+    let outcome = tokio::task::spawn_blocking(move || turn.reloader.reload()).await;
+    match outcome {
+        Ok(Ok(revision)) => json(StatusCode::OK, &json!({ "revision": revision })),
+        Ok(Err(faults)) => {
+            let status = StatusCode::UNPROCESSABLE_ENTITY;
+            let faults: Vec<_> = faults.iter().collect();
+            let body = json!({
+                "status": status.as_u16(),
+                "title": "The config has faults; nothing has changed",
+                "faults": faults,
+            });
+            typed(status, "application/problem+json", body.to_string())
+        }
+        Err(error) => problem(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+    }
+}
+
+pub(super) fn json(status: StatusCode, body: &serde_json::Value) -> Reply {
+    typed(status, "application/json", format!("{body:#}\n"))
+}
+
+pub(super) fn typed(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Reply {
+    let mut reply = Response::new(Full::new(body.into()));
+    *reply.status_mut() = status;
+    let headers = reply.headers_mut();
+    headers.insert(header::CONTENT_TYPE, http::HeaderValue::from_static(kind));
+    headers.insert(header::CACHE_CONTROL, http::HeaderValue::from_static("no-store"));
+    reply
+}
+
+/// Problem details (RFC 9457).
+fn problem(status: StatusCode, detail: &str) -> Reply {
+    let title = status.canonical_reason().unwrap_or("Error");
+    let body = json!({ "status": status.as_u16(), "title": title, "detail": detail });
+    typed(status, "application/problem+json", body.to_string())
+}
+
+fn not_found(path: &str) -> Reply {
+    problem(StatusCode::NOT_FOUND, &format!("there is nothing at {path}"))
+}

@@ -1,0 +1,200 @@
+//! Checks of the typed document: each noun's own, then references between nouns.
+
+use std::collections::{HashMap, HashSet};
+use std::hash::Hash;
+
+use super::Config;
+use super::document::Document;
+use super::fault::Fault;
+use super::nearest::hint;
+use super::path::ConfigPath;
+use super::plugin::{self, PluginConfig};
+use super::route::RouteConfig;
+use super::units::Span;
+
+/// The faults found so far, each with its place in the document.
+pub(super) struct Findings<'d> {
+    document: &'d Document,
+    faults: Vec<Fault>,
+}
+
+impl Findings<'_> {
+    /// A fault of the value at `at`.
+    pub fn add(&mut self, at: &ConfigPath, message: impl Into<String>) {
+        self.faults.push(self.document.fault(at, message));
+    }
+
+    /// A fault of the key `at` ends in.
+    pub fn add_at_key(&mut self, at: &ConfigPath, message: impl Into<String>) {
+        self.faults.push(self.document.fault_at_key(at, message));
+    }
+
+    /// `gateway.yaml:12:5`
+    pub fn place(&self, at: &ConfigPath) -> String {
+        self.document.place(at)
+    }
+
+    /// "did you mean", which is worth its time for the first faults only.
+    fn hint(&self, word: &str, candidates: &[&str]) -> String {
+        const HINTS: usize = 200;
+        if self.faults.len() > HINTS {
+            return String::new();
+        }
+        hint(word, candidates)
+    }
+
+    /// A limit that cannot be turned off.
+    pub fn refuse_zero(&mut self, at: &ConfigPath, key: &str, span: Span) {
+        if span.is_zero() {
+            let at = at.clone().key(key);
+            self.add(&at, "this limit cannot be turned off; write a duration above 0");
+        }
+    }
+}
+
+/// Every fault of the typed document.
+pub(super) fn check(config: &Config, document: &Document) -> Vec<Fault> {
+    let mut findings = Findings { document, faults: Vec::new() };
+    nouns(config, &mut findings);
+    names(config, &mut findings);
+    addresses(config, &mut findings);
+    matches(config, &mut findings);
+    references(config, &mut findings);
+    findings.faults
+}
+
+/// What is doubtful but no fault: an upstream that nothing uses.
+pub(super) fn warnings(config: &Config, document: &Document) -> Vec<Fault> {
+    let used: HashSet<&str> =
+        config.routes.iter().filter_map(|route| route.upstream.as_deref()).collect();
+    let upstreams = config.upstreams.iter().enumerate();
+    upstreams
+        .filter(|(_, upstream)| !used.contains(upstream.name.as_str()))
+        .map(|(index, upstream)| {
+            let at = section("upstreams").index(index).key("name");
+            document.fault(&at, format!("upstream `{}` is used by no route", upstream.name))
+        })
+        .collect()
+}
+
+fn section(name: &str) -> ConfigPath {
+    ConfigPath::root().key(name)
+}
+
+fn nouns(config: &Config, findings: &mut Findings<'_>) {
+    config.access_log.check(&section("access_log"), findings);
+    plugin::check_list(&config.plugins, &section("plugins"), findings);
+    if config.listeners.is_empty() {
+        let what = "there is no listener; write at least one under `listeners`";
+        findings.add(&section("listeners"), what);
+    }
+    for (index, listener) in config.listeners.iter().enumerate() {
+        listener.check(&section("listeners").index(index), findings);
+    }
+    for (index, upstream) in config.upstreams.iter().enumerate() {
+        upstream.check(&section("upstreams").index(index), findings);
+    }
+    for (index, route) in config.routes.iter().enumerate() {
+        route.check(&section("routes").index(index), findings);
+    }
+}
+
+fn names(config: &Config, findings: &mut Findings<'_>) {
+    let said = |noun: &'static str| {
+        move |name: &&str, place: String| format!("{noun} `{name}` is defined at {place} already")
+    };
+    let listeners = config.listeners.iter().map(|listener| Some(listener.name.as_str()));
+    repeated(findings, "listeners", "name", listeners, said("listener"));
+    let upstreams = config.upstreams.iter().map(|upstream| Some(upstream.name.as_str()));
+    repeated(findings, "upstreams", "name", upstreams, said("upstream"));
+    let routes = config.routes.iter().map(|route| Some(route.name.as_str()));
+    repeated(findings, "routes", "name", routes, said("route"));
+}
+
+fn addresses(config: &Config, findings: &mut Findings<'_>) {
+    // Port 0 lets the system choose, so two of them are two addresses.
+    let fixed = config
+        .listeners
+        .iter()
+        .map(|listener| (listener.address.port() != 0).then_some(listener.address));
+    repeated(findings, "listeners", "address", fixed, |address, place| {
+        format!("the listener at {place} has address `{address}` already")
+    });
+}
+
+fn matches(config: &Config, findings: &mut Findings<'_>) {
+    let wordings = config.routes.iter().map(|route| Some(route.r#match.wording()));
+    repeated(findings, "routes", "match", wordings, |_, place| {
+        format!("the route at {place} has the same match, so no request could tell them apart")
+    });
+}
+
+/// Reports every item of a list whose `key` holds what an earlier item's does.
+fn repeated<K: Eq + Hash>(
+    findings: &mut Findings<'_>,
+    list: &str,
+    key: &str,
+    values: impl Iterator<Item = Option<K>>,
+    message: impl Fn(&K, String) -> String,
+) {
+    let mut first = HashMap::new();
+    for (index, value) in values.enumerate() {
+        let Some(value) = value else { continue };
+        let Some(earlier) = first.get(&value) else {
+            first.insert(value, index);
+            continue;
+        };
+        let place = findings.place(&section(list).index(*earlier));
+        findings.add(&section(list).index(index).key(key), message(&value, place));
+    }
+}
+
+fn references(config: &Config, findings: &mut Findings<'_>) {
+    let upstreams: Vec<&str> = config.upstreams.iter().map(|u| u.name.as_str()).collect();
+    let listeners: Vec<&str> = config.listeners.iter().map(|l| l.name.as_str()).collect();
+    let known_upstreams: HashSet<&str> = upstreams.iter().copied().collect();
+    let known_listeners: HashSet<&str> = listeners.iter().copied().collect();
+    for (index, route) in config.routes.iter().enumerate() {
+        if let Some(name) = &route.upstream
+            && !known_upstreams.contains(name.as_str())
+        {
+            let at = section("routes").index(index).key("upstream");
+            let hint = findings.hint(name, &upstreams);
+            findings.add(&at, format!("there is no upstream `{name}`{hint}"));
+        }
+        for (position, name) in route.r#match.listeners.iter().enumerate() {
+            if !known_listeners.contains(name.as_str()) {
+                let at = section("routes").index(index).key("match");
+                let at = at.key("listeners").index(position);
+                let hint = findings.hint(name, &listeners);
+                findings.add(&at, format!("there is no listener `{name}`{hint}"));
+            }
+        }
+        disabled(config, index, route, findings);
+    }
+}
+
+/// `disable` takes away plugins of the gateway and of the listeners a route is reached through.
+fn disabled(config: &Config, index: usize, route: &RouteConfig, findings: &mut Findings<'_>) {
+    if route.disable.is_empty() {
+        return;
+    }
+    let through = &route.r#match.listeners;
+    let reached = config
+        .listeners
+        .iter()
+        .filter(|listener| through.is_empty() || through.contains(&listener.name));
+    let outer: Vec<&str> = config
+        .plugins
+        .iter()
+        .chain(reached.flat_map(|listener| &listener.plugins))
+        .map(PluginConfig::name)
+        .collect();
+    for (position, name) in route.disable.iter().enumerate() {
+        if !outer.contains(&name.as_str()) {
+            let at = section("routes").index(index).key("disable").index(position);
+            let hint = findings.hint(name, &outer);
+            findings.add(&at, format!("no outer plugin is named `{name}`{hint}"));
+        }
+    }
+}

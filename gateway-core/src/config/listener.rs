@@ -1,0 +1,116 @@
+//! `listeners`: addresses the gateway accepts on, their limits and deadlines.
+
+use std::net::SocketAddr;
+
+use ipnet::IpNet;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::address::{ListenAddress, Network};
+use super::check::Findings;
+use super::path::ConfigPath;
+use super::plugin::{self, PluginConfig};
+use super::scalar;
+use super::units::{Size, Span};
+
+/// An address the gateway accepts on.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ListenerConfig {
+    /// The name routes, logs and metrics call it by.
+    #[schemars(extend("format" = "gateway-name"))]
+    pub name: String,
+    /// IP address and port, such as `0.0.0.0:8080` or `[::]:8080`.
+    #[schemars(with = "ListenAddress")]
+    pub address: SocketAddr,
+    /// What a client may use.
+    #[serde(default)]
+    pub limits: ListenerLimits,
+    /// How long a client may take.
+    #[serde(default)]
+    pub timeouts: ListenerTimeouts,
+    /// Networks whose `X-Forwarded-For` and `Forwarded` are believed. Default: none.
+    #[serde(default, deserialize_with = "scalar::list::<Network, _, _>")]
+    #[schemars(with = "Vec<Network>")]
+    pub trusted_proxies: Vec<IpNet>,
+    /// Plugins for every route reached through this listener.
+    #[serde(default)]
+    pub plugins: Vec<PluginConfig>,
+}
+
+/// What a client may use. A request beyond a limit is refused.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ListenerLimits {
+    /// Most connections at a time on this listener. Default 20000.
+    #[schemars(range(min = 1))]
+    pub connections: usize,
+    /// Most connections at a time from one client address. Default 1024; 0 is no limit.
+    pub connections_per_client: usize,
+    /// Most bytes of a request's head, `1KiB` to below `1MiB`. Default `32KiB`.
+    pub header_bytes: Size,
+    /// Most header fields of a request, 1 to 255. Default 100.
+    #[schemars(range(min = 1, max = 255))]
+    pub headers: usize,
+    /// Most bytes of a request's body. Default: no limit.
+    pub body_bytes: Option<Size>,
+    /// Requests after which a connection is closed. Default: no limit.
+    #[schemars(range(min = 1))]
+    pub requests_per_connection: Option<u32>,
+}
+
+impl Default for ListenerLimits {
+    fn default() -> Self {
+        Self {
+            connections: 20_000,
+            connections_per_client: 1024,
+            header_bytes: Size(32 << 10),
+            headers: 100,
+            body_bytes: None,
+            requests_per_connection: None,
+        }
+    }
+}
+
+/// How long a client may take. None of them can be turned off.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ListenerTimeouts {
+    /// From a request's first byte to the end of its head. Default `10s`.
+    pub header: Span,
+    /// Between two requests of one connection. Default `75s`.
+    pub idle: Span,
+    /// Between two pieces of a request's body. Default `30s`.
+    pub body_read: Span,
+    /// Until the client takes the next piece of a response. Default `30s`.
+    pub write: Span,
+}
+
+impl Default for ListenerTimeouts {
+    fn default() -> Self {
+        Self {
+            header: Span::seconds(10),
+            idle: Span::seconds(75),
+            body_read: Span::seconds(30),
+            write: Span::seconds(30),
+        }
+    }
+}
+
+const HEADER_BYTES: std::ops::Range<u64> = (1 << 10)..(1 << 20);
+
+impl ListenerConfig {
+    pub(super) fn check(&self, at: &ConfigPath, findings: &mut Findings<'_>) {
+        let bytes = self.limits.header_bytes;
+        if !HEADER_BYTES.contains(&bytes.0) {
+            let at = at.clone().key("limits").key("header_bytes");
+            findings.add(&at, format!("expected from `1KiB` to below `1MiB`, got `{bytes}`"));
+        }
+        let timeouts = at.clone().key("timeouts");
+        findings.refuse_zero(&timeouts, "header", self.timeouts.header);
+        findings.refuse_zero(&timeouts, "idle", self.timeouts.idle);
+        findings.refuse_zero(&timeouts, "body_read", self.timeouts.body_read);
+        findings.refuse_zero(&timeouts, "write", self.timeouts.write);
+        plugin::check_list(&self.plugins, &at.clone().key("plugins"), findings);
+    }
+}

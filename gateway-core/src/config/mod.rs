@@ -1,0 +1,119 @@
+//! The document: what an operator may write, one noun a file, each with its own checks.
+//!
+//! [`load`] reads a file and all it includes, and reports every fault of it at once, each with
+//! its line. What it returns is right in itself; building it is another room's work.
+
+mod access_log;
+mod address;
+mod admin;
+mod check;
+mod digest;
+mod document;
+mod fault;
+mod file_path;
+mod host;
+mod include;
+mod interpolate;
+mod listener;
+mod load;
+mod marks;
+mod method;
+mod name;
+mod nearest;
+mod path;
+mod plugin;
+mod redact;
+mod reply;
+mod route;
+mod route_match;
+mod scalar;
+mod schema;
+mod secret;
+mod server;
+mod shape;
+#[cfg(test)]
+mod tests;
+mod text;
+mod units;
+mod upstream;
+mod url_path;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use access_log::{AccessLogConfig, LogFormat, LogOutput, SampleConfig};
+pub use address::{AdminAddress, EndpointAddress, ListenAddress, Network};
+pub use admin::AdminConfig;
+pub use document::Document;
+pub use fault::{Fault, Faults};
+pub use file_path::FilePath;
+pub use host::HostPattern;
+pub use listener::{ListenerConfig, ListenerLimits, ListenerTimeouts};
+pub use load::{Env, LoadOptions, Loaded, PluginSchemas, load, load_text};
+pub use method::MethodName;
+pub use name::Name;
+pub use path::{ConfigPath, Segment};
+pub use plugin::{OnError, PluginConfig};
+pub use reply::ReplyConfig;
+pub use route::{RouteConfig, RouteTimeouts};
+pub use route_match::{MatchConfig, PathMatch};
+pub use scalar::Invalid;
+pub use schema::json_schema;
+pub use secret::{Secret, SecretConfig};
+pub use server::{ServerConfig, Workers};
+pub use units::{Percent, Size, Span};
+pub use upstream::{EndpointConfig, UpstreamConfig, UpstreamTimeouts};
+pub use url_path::UrlPath;
+
+/// A gateway's document. Keys that begin with `x-` are ignored; anchors may live there.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The version of this language: 1.
+    #[schemars(range(min = 1, max = 1))]
+    pub version: u32,
+    /// Files that add to the lists below, relative to this file: `routes.d/*.yaml`.
+    #[serde(default)]
+    pub include: Vec<String>,
+    /// The process; the only part that needs a restart to change.
+    #[serde(default)]
+    pub server: ServerConfig,
+    /// The admin interface. Default: none.
+    #[serde(default)]
+    pub admin: Option<AdminConfig>,
+    /// The access log.
+    #[serde(default)]
+    pub access_log: AccessLogConfig,
+    /// Plugins for every route, in order of execution.
+    #[serde(default)]
+    pub plugins: Vec<PluginConfig>,
+    /// Addresses the gateway accepts on; at least one, here or in an included file.
+    #[serde(default)]
+    pub listeners: Vec<ListenerConfig>,
+    /// Groups of endpoints that routes send to.
+    #[serde(default)]
+    pub upstreams: Vec<UpstreamConfig>,
+    /// Which requests, which plugins, and what becomes of them.
+    #[serde(default)]
+    pub routes: Vec<RouteConfig>,
+    /// Where secrets stand as text, so that a read-out can leave them out.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub secrets: Vec<ConfigPath>,
+}
+
+/// An included file: it may add to the lists and nothing else.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+#[expect(dead_code, reason = "only its schema is used; its lists are merged before typing")]
+struct Fragment {
+    version: Option<u32>,
+    #[serde(default)]
+    plugins: Vec<PluginConfig>,
+    #[serde(default)]
+    listeners: Vec<ListenerConfig>,
+    #[serde(default)]
+    upstreams: Vec<UpstreamConfig>,
+    #[serde(default)]
+    routes: Vec<RouteConfig>,
+}

@@ -1,0 +1,125 @@
+//! The read-out of a config: merged, with defaults, without secrets.
+
+use serde::Serializer;
+use serde_json::{Map, Value as Json};
+use serde_yaml::Value as Yaml;
+
+use super::Config;
+use super::path::Segment;
+use super::secret::HIDDEN;
+
+/// Keys whose texts are taken for secrets wherever they stand in a plugin's options.
+const NAMES: [&str; 14] = [
+    "password",
+    "passwd",
+    "passphrase",
+    "secret",
+    "client_secret",
+    "token",
+    "access_token",
+    "key",
+    "api_key",
+    "apikey",
+    "private_key",
+    "signing_key",
+    "credential",
+    "authorization",
+];
+
+/// As [`NAMES`], where the key holds a list of them.
+const PLURALS: [&str; 6] = ["passwords", "secrets", "tokens", "keys", "api_keys", "credentials"];
+
+impl Config {
+    /// The config as JSON for a read-out: merged, with defaults, every secret that is written as
+    /// text replaced by `***`, references to secrets kept.
+    pub fn redacted_json(&self) -> Json {
+        let mut json = serde_json::to_value(self).expect("keys are text and no part can fail");
+        for path in &self.secrets {
+            let mut place = Some(&mut json);
+            for segment in path.segments() {
+                place = place.and_then(|json| match segment {
+                    Segment::Key(key) => json.get_mut(key),
+                    Segment::Index(index) => json.get_mut(index),
+                });
+            }
+            if let Some(place) = place {
+                *place = HIDDEN.into();
+            }
+        }
+        json
+    }
+}
+
+/// Serializes a plugin's options without what their keys say is secret.
+pub(super) fn options<S: Serializer>(options: &Yaml, serializer: S) -> Result<S::Ok, S::Error> {
+    serde::Serialize::serialize(&shown(options), serializer)
+}
+
+fn shown(value: &Yaml) -> Json {
+    match value {
+        Yaml::Null => Json::Null,
+        Yaml::Bool(value) => Json::Bool(*value),
+        Yaml::Number(number) => match (number.as_u64(), number.as_i64(), number.as_f64()) {
+            (Some(number), _, _) => number.into(),
+            (_, Some(number), _) => number.into(),
+            (_, _, number) => number.into(),
+        },
+        Yaml::String(text) => without_password(text).into(),
+        Yaml::Sequence(items) => items.iter().map(shown).collect(),
+        Yaml::Mapping(mapping) => {
+            let entries = mapping.iter().map(|(key, value)| {
+                let key = match key {
+                    Yaml::String(key) => key.clone(),
+                    other => shown(other).to_string(),
+                };
+                let value = shown_under(&key, value);
+                (key, value)
+            });
+            Json::Object(entries.collect::<Map<String, Json>>())
+        }
+        Yaml::Tagged(tagged) => shown(&tagged.value),
+    }
+}
+
+fn shown_under(key: &str, value: &Yaml) -> Json {
+    let key = key.to_ascii_lowercase().replace('-', "_");
+    match value {
+        Yaml::String(_) | Yaml::Number(_) if NAMES.contains(&key.as_str()) => HIDDEN.into(),
+        Yaml::Sequence(items) if PLURALS.contains(&key.as_str()) => items
+            .iter()
+            .map(|item| if item.is_string() { HIDDEN.into() } else { shown(item) })
+            .collect(),
+        value => shown(value),
+    }
+}
+
+/// A URL's password is a secret too: `redis://user:***@host`.
+fn without_password(text: &str) -> String {
+    let hidden = || {
+        let (scheme, rest) = text.split_once("://")?;
+        let authority = rest.split(['/', '?', '#']).next()?;
+        let (userinfo, _) = authority.rsplit_once('@')?;
+        let (user, _) = userinfo.split_once(':')?;
+        Some(format!("{scheme}://{user}:{HIDDEN}{}", &rest[userinfo.len()..]))
+    };
+    hidden().unwrap_or_else(|| text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_are_shown_without_what_their_keys_say_is_secret() {
+        let options: Yaml = serde_yaml::from_str(
+            "{limit: 5, key: [jwt.sub], token: abc, password: {env: X}, keys: [a, {env: B}], \
+             deep: [{Client-Secret: x}], url: 'redis://me:pw@host:1/0'}",
+        )
+        .unwrap();
+
+        assert_eq!(
+            shown(&options).to_string(),
+            r#"{"limit":5,"key":["jwt.sub"],"token":"***","password":{"env":"X"},"keys":["***",{"env":"B"}],"deep":[{"Client-Secret":"***"}],"url":"redis://me:***@host:1/0"}"#
+        );
+    }
+}

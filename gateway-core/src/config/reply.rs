@@ -1,0 +1,60 @@
+//! `reply`: an answer the gateway makes itself.
+
+use std::collections::BTreeMap;
+
+use http::{HeaderName, HeaderValue};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::check::Findings;
+use super::path::ConfigPath;
+
+/// An answer the gateway makes itself.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ReplyConfig {
+    /// The status, 200 to 599. Default 200.
+    #[schemars(range(min = 200, max = 599))]
+    pub status: u16,
+    /// Header fields, name to value.
+    pub headers: BTreeMap<String, String>,
+    /// The body. Default: none.
+    pub body: Option<String>,
+    /// Answers with what arrived, as JSON, instead of `body`. Default false.
+    pub echo: bool,
+}
+
+impl Default for ReplyConfig {
+    fn default() -> Self {
+        Self { status: 200, headers: BTreeMap::new(), body: None, echo: false }
+    }
+}
+
+/// Fields that belong to the message's framing or to the connection (RFC 9110, section 7.6.1).
+const FRAMING: [&str; 6] =
+    ["connection", "content-length", "keep-alive", "te", "transfer-encoding", "upgrade"];
+
+impl ReplyConfig {
+    pub(super) fn check(&self, at: &ConfigPath, findings: &mut Findings<'_>) {
+        if self.echo && self.body.is_some() {
+            findings.add_at_key(&at.clone().key("body"), "`echo` writes the body; leave one out");
+        }
+        if matches!(self.status, 204 | 205 | 304) && (self.body.is_some() || self.echo) {
+            let status = self.status;
+            findings.add(&at.clone().key("status"), format!("a {status} reply has no body"));
+        }
+        for (name, value) in &self.headers {
+            let at = at.clone().key("headers").key(name);
+            match HeaderName::try_from(name) {
+                Err(_) => findings.add_at_key(&at, format!("`{name}` is no header name")),
+                Ok(name) if FRAMING.contains(&name.as_str()) => {
+                    findings.add_at_key(&at, format!("`{name}` is set by the gateway itself"));
+                }
+                Ok(_) => {}
+            }
+            if HeaderValue::try_from(value).is_err() {
+                findings.add(&at, "a header value cannot hold line breaks or control characters");
+            }
+        }
+    }
+}

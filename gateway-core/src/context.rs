@@ -1,0 +1,219 @@
+//! `RequestCtx`: the one record of a request in flight, as plugins and the proxy see it.
+
+use std::any::{Any, TypeId};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use smallvec::SmallVec;
+
+use crate::routing::HostText;
+use crate::snapshot::{ListenerPlan, RoutePlan, Snapshot};
+use crate::telemetry::{Ascii, AttemptRecord, FailureCode};
+
+/// Everything the gateway knows about one request, from its head to its record.
+///
+/// A request pins one [`Snapshot`] when it begins and sees no other. Plugins keep their own state
+/// here with [`insert`](Self::insert) and [`get`](Self::get); facts that others may use by name are
+/// [`publish`](Self::publish)ed as attributes.
+pub struct RequestCtx {
+    snapshot: Arc<Snapshot>,
+    listener: Arc<ListenerPlan>,
+    route: Option<Arc<RoutePlan>>,
+    peer: SocketAddr,
+    client: IpAddr,
+    scheme: &'static str,
+    host: Option<HostText>,
+    request_id: Option<Box<str>>,
+    trace: Option<Ascii<32>>,
+    published: Vec<(&'static str, Box<str>)>,
+    extensions: Vec<(TypeId, Box<dyn Any + Send + Sync>)>,
+    started: Instant,
+    started_at: SystemTime,
+    failure: Option<FailureCode>,
+    pub(crate) attempts: SmallVec<[AttemptRecord; 1]>,
+    /// Time spent in each plugin of the chain, by its place there.
+    pub(crate) plugin_times: SmallVec<[Duration; 4]>,
+    /// What each conditional plugin of the chain decided, by its place among those.
+    pub(crate) conditions: SmallVec<[Option<bool>; 4]>,
+    pub(crate) bytes_in: u64,
+    pub(crate) bytes_out: u64,
+}
+
+impl RequestCtx {
+    /// A request that begins now, reached through `listener` from `peer`.
+    pub fn new(snapshot: Arc<Snapshot>, listener: Arc<ListenerPlan>, peer: SocketAddr) -> Self {
+        Self {
+            snapshot,
+            listener,
+            route: None,
+            peer,
+            client: peer.ip(),
+            scheme: "http",
+            host: None,
+            request_id: None,
+            trace: None,
+            published: Vec::new(),
+            extensions: Vec::new(),
+            started: Instant::now(),
+            started_at: SystemTime::now(),
+            failure: None,
+            attempts: SmallVec::new(),
+            plugin_times: SmallVec::new(),
+            conditions: SmallVec::new(),
+            bytes_in: 0,
+            bytes_out: 0,
+        }
+    }
+
+    /// The snapshot this request is served by, from its first byte to its record.
+    pub fn snapshot(&self) -> &Arc<Snapshot> {
+        &self.snapshot
+    }
+
+    pub(crate) fn listener(&self) -> &Arc<ListenerPlan> {
+        &self.listener
+    }
+
+    pub(crate) fn route(&self) -> Option<&Arc<RoutePlan>> {
+        self.route.as_ref()
+    }
+
+    pub(crate) fn set_route(&mut self, route: Arc<RoutePlan>) {
+        self.route = Some(route);
+    }
+
+    /// The client's address: the peer, or what a chain of trusted proxies says of it.
+    pub fn client_ip(&self) -> IpAddr {
+        self.client
+    }
+
+    pub(crate) fn set_client_ip(&mut self, client: IpAddr) {
+        self.client = client;
+    }
+
+    /// The address of the other end of the socket.
+    pub fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// The IP address of the other end of the socket.
+    pub fn peer_ip(&self) -> IpAddr {
+        self.peer.ip()
+    }
+
+    /// `http` or `https`, as the client spoke it or a trusted proxy reports it.
+    pub fn scheme(&self) -> &'static str {
+        self.scheme
+    }
+
+    pub(crate) fn set_scheme(&mut self, scheme: &'static str) {
+        self.scheme = scheme;
+    }
+
+    /// The name of the listener the request came through.
+    pub fn listener_name(&self) -> &str {
+        &self.listener.name
+    }
+
+    /// The name of the route, once one is found.
+    pub fn route_name(&self) -> Option<&str> {
+        self.route.as_ref().map(|route| &*route.name)
+    }
+
+    /// The name of the route's upstream, if its action is one.
+    pub fn upstream_name(&self) -> Option<&str> {
+        Some(self.route.as_ref()?.upstream()?.name())
+    }
+
+    /// The requested host, normalised, without a port.
+    pub fn host(&self) -> Option<&str> {
+        self.host.as_ref().map(HostText::as_str)
+    }
+
+    pub(crate) fn set_host(&mut self, host: HostText) {
+        self.host = Some(host);
+    }
+
+    /// The request's identifier, if a plugin gave it one.
+    pub fn request_id(&self) -> Option<&str> {
+        self.request_id.as_deref()
+    }
+
+    /// Gives the request its identifier, which logs, records and error bodies then carry.
+    pub fn set_request_id(&mut self, id: &str) {
+        self.request_id = Some(id.into());
+    }
+
+    /// The W3C trace identifier, 32 hexadecimal digits.
+    pub fn trace_id(&self) -> Option<&str> {
+        self.trace.as_ref().map(Ascii::as_str)
+    }
+
+    pub(crate) fn set_trace_id(&mut self, trace: Ascii<32>) {
+        self.trace = Some(trace);
+    }
+
+    /// A fact that a plugin published under its full name, such as `jwt.sub`.
+    pub fn published(&self, name: &str) -> Option<&str> {
+        self.published.iter().rev().find(|(key, _)| *key == name).map(|(_, value)| &**value)
+    }
+
+    /// Publishes a fact as an attribute. The plugin declares the name in `Plugin::ATTRIBUTES`.
+    pub fn publish(&mut self, name: &'static str, value: impl Into<Box<str>>) {
+        self.published.push((name, value.into()));
+    }
+
+    /// Keeps a value for this request, found again by its type. Replaces one of the same type.
+    pub fn insert<T: Any + Send + Sync>(&mut self, value: T) {
+        let id = TypeId::of::<T>();
+        self.extensions.retain(|(held, _)| *held != id);
+        self.extensions.push((id, Box::new(value)));
+    }
+
+    /// The value of this type that was kept for this request.
+    pub fn get<T: Any + Send + Sync>(&self) -> Option<&T> {
+        let id = TypeId::of::<T>();
+        self.extensions.iter().find(|(held, _)| *held == id)?.1.downcast_ref()
+    }
+
+    /// The value of this type that was kept for this request, to change it.
+    pub fn get_mut<T: Any + Send + Sync>(&mut self) -> Option<&mut T> {
+        let id = TypeId::of::<T>();
+        self.extensions.iter_mut().find(|(held, _)| *held == id)?.1.downcast_mut()
+    }
+
+    /// When the request's head had been read.
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// The same moment on the wall clock.
+    pub fn started_at(&self) -> SystemTime {
+        self.started_at
+    }
+
+    /// The failure that ended the request, if one has.
+    pub fn failure(&self) -> Option<FailureCode> {
+        self.failure
+    }
+
+    /// Notes what ended the request. The first one wins.
+    pub fn fail(&mut self, code: FailureCode) {
+        self.failure.get_or_insert(code);
+    }
+}
+
+#[cfg(test)]
+impl RequestCtx {
+    /// A request from 127.0.0.1 through the listener `test` of an otherwise empty gateway.
+    pub(crate) fn sample() -> Self {
+        let config = "version: 1\nlisteners: [{name: test, address: '127.0.0.1:0'}]\n";
+        let source = crate::reload::Source::Text(config.to_owned());
+        let builder = crate::reload::Builder::new(source, crate::plugin::Registry::default());
+        let loaded = builder.load().expect("the sample config is valid");
+        let snapshot = Arc::new(builder.compile(&loaded).expect("the sample config compiles"));
+        let listener = snapshot.listeners()[0].clone();
+        Self::new(snapshot, listener, SocketAddr::from(([127, 0, 0, 1], 40_000)))
+    }
+}

@@ -1,0 +1,24 @@
+//! The runtime of Gateway: from a YAML text to a served request.
+//!
+//! [`Gateway::builder`] is where those begin who embed it; [`plugin`] is where those begin who
+//! extend it. `ARCHITECTURE.md` in the repository is the map of the rooms.
+
+pub mod admin;
+pub mod config;
+mod context;
+mod gateway;
+pub mod lifecycle;
+pub mod listener;
+pub mod plugin;
+mod proxy;
+pub mod reload;
+pub mod routing;
+pub mod snapshot;
+pub mod telemetry;
+pub mod upstream;
+
+pub use context::RequestCtx;
+pub use gateway::{
+    Checked, EXIT_ADDRESS, EXIT_CONFIG, EXIT_FAILED, EXIT_WARNINGS, Gateway, GatewayBuilder,
+};
+pub use lifecycle::{DrainOutcome, Running, StartError};

@@ -1,0 +1,44 @@
+//! Ending without cutting a request.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use super::State;
+
+/// How long an idle connection is left open once a drain has begun. A client that is just sending
+/// on it would see a reset; after this it has had its answer and a `Connection: close`.
+const IDLE_GRACE: Duration = Duration::from_secs(2);
+const STEP: Duration = Duration::from_millis(20);
+
+/// How a drain ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DrainOutcome {
+    /// Every connection came to its end.
+    Complete,
+    /// This many connections were cut: time was up, or haste was asked for.
+    Cut(usize),
+}
+
+/// Closes the listeners, lets requests finish, and returns when the last connection has ended.
+pub(super) fn drain(state: &State, limit: Duration, hurry: &watch::Receiver<bool>) -> DrainOutcome {
+    let began = Instant::now();
+    tracing::info!(connections = state.connections.open(), ?limit, "draining");
+    state.draining.send_replace(true);
+    state.closing.send_replace(true);
+    while state.connections.open() > 0 {
+        let waited = began.elapsed();
+        if waited >= limit || *hurry.borrow() {
+            let cut = state.connections.open();
+            tracing::warn!(connections = cut, "drain ended before all connections did");
+            return DrainOutcome::Cut(cut);
+        }
+        if waited >= IDLE_GRACE.min(limit / 2) && !*state.idle.borrow() {
+            state.idle.send_replace(true);
+        }
+        thread::sleep(STEP);
+    }
+    tracing::info!("drained");
+    DrainOutcome::Complete
+}

@@ -1,0 +1,141 @@
+//! Start, serve, drain, end.
+
+mod drain;
+mod start;
+mod worker;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::listener::{BindError, Connections};
+use crate::reload::Reloader;
+use crate::snapshot::SnapshotHandle;
+use crate::telemetry::Telemetry;
+use crate::upstream::Watch;
+
+pub use drain::DrainOutcome;
+pub(crate) use start::start;
+
+/// Why a gateway does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The config is not one that can run.
+    #[error(transparent)]
+    Config(#[from] crate::config::Faults),
+    /// An address cannot be accepted on.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The system refuses something else.
+    #[error("{what}: {source}")]
+    System {
+        /// What was asked for.
+        what: &'static str,
+        /// Why not.
+        source: std::io::Error,
+    },
+}
+
+/// What a running gateway's parts are told, and what they tell.
+pub(crate) struct State {
+    pub(crate) snapshots: SnapshotHandle,
+    pub(crate) reloader: Reloader,
+    pub(crate) telemetry: Arc<Telemetry>,
+    pub(crate) connections: Arc<Connections>,
+    pub(crate) watch: Arc<Watch>,
+    pub(crate) plugins: Vec<(&'static str, crate::plugin::Class)>,
+    /// No more connection may begin.
+    pub(crate) closing: watch::Sender<bool>,
+    /// Connections end after their next answer.
+    pub(crate) draining: watch::Sender<bool>,
+    /// Connections that wait for a request end now.
+    pub(crate) idle: watch::Sender<bool>,
+    /// Workers end now, whatever they do.
+    pub(crate) stopping: watch::Sender<bool>,
+}
+
+impl State {
+    /// Whether requests are welcome: the snapshot serves and no drain has begun.
+    pub(crate) fn is_ready(&self) -> bool {
+        !*self.draining.borrow() && !*self.closing.borrow()
+    }
+}
+
+/// A gateway that serves. Dropping it ends it at once; [`drain`](Self::drain) ends it well.
+pub struct Running {
+    state: Arc<State>,
+    listeners: Vec<(Arc<str>, SocketAddr)>,
+    admin: Option<String>,
+    workers: Vec<std::thread::JoinHandle<()>>,
+}
+
+impl Running {
+    /// The address that a listener is bound to; its port is the real one where the config says 0.
+    pub fn address(&self, listener: &str) -> Option<SocketAddr> {
+        self.listeners.iter().find(|(name, _)| **name == *listener).map(|(_, address)| *address)
+    }
+
+    /// The listeners' names and addresses.
+    pub fn listeners(&self) -> impl Iterator<Item = (&str, SocketAddr)> {
+        self.listeners.iter().map(|(name, address)| (&**name, *address))
+    }
+
+    /// The admin address as it is bound, if there is one.
+    pub fn admin(&self) -> Option<&str> {
+        self.admin.as_deref()
+    }
+
+    /// The snapshot in force.
+    pub fn snapshots(&self) -> &SnapshotHandle {
+        &self.state.snapshots
+    }
+
+    /// Reads the config again and swaps. Blocks while the snapshot is built.
+    ///
+    /// # Errors
+    /// Every fault in the new config; nothing has changed then.
+    pub fn reload(&self) -> Result<crate::snapshot::Revision, crate::config::Faults> {
+        self.state.reloader.reload()
+    }
+
+    /// Opens the access log's file again, after it was moved away.
+    pub fn reopen_logs(&self) {
+        self.state.telemetry.reopen();
+    }
+
+    /// How many client connections are open.
+    pub fn connections(&self) -> usize {
+        self.state.connections.open()
+    }
+
+    /// How many requests are in flight, and the age of the oldest.
+    pub fn in_flight(&self) -> (usize, Duration) {
+        self.state.watch.in_flight()
+    }
+
+    /// Stops accepting, lets requests finish for at most `limit`, and ends. Blocks until then, or
+    /// until `hurry` turns true.
+    pub fn drain(mut self, limit: Duration, hurry: watch::Receiver<bool>) -> DrainOutcome {
+        let outcome = drain::drain(&self.state, limit, &hurry);
+        self.end();
+        outcome
+    }
+
+    fn end(&mut self) {
+        self.state.closing.send_replace(true);
+        self.state.stopping.send_replace(true);
+        for worker in self.workers.drain(..) {
+            // A worker that panicked has already said so.
+            let _ = worker.join();
+        }
+        self.state.telemetry.shutdown();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.end();
+    }
+}

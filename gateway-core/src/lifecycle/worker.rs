@@ -1,0 +1,86 @@
+//! A worker: one thread, one runtime, one proxy with its own pool of upstream connections.
+
+use std::io;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use pingora::apps::{HttpServerOptions, ServerApp};
+use pingora::protocols::http::v2::server::default_h2_options;
+use pingora::server::configuration::ServerConf;
+use pingora_proxy::{HttpProxy, http_proxy};
+use tokio::sync::watch;
+
+use crate::listener::Acceptor;
+use crate::proxy::{GatewayProxy, Shared};
+
+/// Idle upstream connections that one worker keeps.
+const POOL: usize = 1024;
+/// The most streams a client may have open on one HTTP/2 connection.
+const STREAMS: u32 = 100;
+/// The most an HTTP/2 client may send ahead on one stream and on one connection.
+const STREAM_WINDOW: u32 = 256 * 1024;
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// The largest request head that HTTP/2 decodes; listeners' own limits are checked after it.
+const HEADER_LIST: u32 = 64 * 1024;
+/// How long an HTTP/2 connection without a stream is kept.
+const IDLE: std::time::Duration = std::time::Duration::from_secs(75);
+
+/// What one worker serves.
+pub(super) struct Worker {
+    pub(super) index: usize,
+    pub(super) listeners: Vec<(Arc<str>, TcpListener)>,
+    pub(super) shared: Shared,
+    pub(super) acceptor: Acceptor,
+    pub(super) idle: watch::Receiver<bool>,
+    pub(super) stopping: watch::Receiver<bool>,
+}
+
+impl Worker {
+    /// Starts the thread.
+    pub(super) fn start(self) -> io::Result<JoinHandle<()>> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let listeners = {
+            let _inside = runtime.enter();
+            let to_tokio =
+                |(name, socket)| io::Result::Ok((name, tokio::net::TcpListener::from_std(socket)?));
+            self.listeners.into_iter().map(to_tokio).collect::<io::Result<Vec<_>>>()?
+        };
+        let (index, shared, acceptor) = (self.index, self.shared, self.acceptor);
+        let (mut idle, mut stopping) = (self.idle, self.stopping);
+        let serve = async move {
+            let proxy = Arc::new(proxy(index, shared));
+            for (name, socket) in listeners {
+                tokio::spawn(acceptor.clone().run(name, socket, proxy.clone()));
+            }
+            let idle_proxy = proxy.clone();
+            tokio::spawn(async move {
+                if idle.wait_for(|idle| *idle).await.is_ok() {
+                    ServerApp::cleanup(&*idle_proxy).await;
+                }
+            });
+            // An error means that the gateway is gone: the same as being told to stop.
+            let _ = stopping.wait_for(|stopping| *stopping).await;
+        };
+        let name = format!("gateway-worker-{index}");
+        std::thread::Builder::new().name(name).spawn(move || runtime.block_on(serve))
+    }
+}
+
+fn proxy(index: usize, shared: Shared) -> HttpProxy<GatewayProxy> {
+    let conf =
+        ServerConf { upstream_keepalive_pool_size: POOL, threads: 1, ..ServerConf::default() };
+    let mut proxy = http_proxy(&Arc::new(conf), GatewayProxy::new(index, shared));
+    let mut options = HttpServerOptions::default();
+    options.h2c = true;
+    options.h2_idle_timeout = Some(IDLE);
+    proxy.server_options = Some(options);
+    let mut http2 = default_h2_options();
+    http2
+        .max_concurrent_streams(STREAMS)
+        .max_header_list_size(HEADER_LIST)
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW);
+    proxy.h2_options = Some(http2);
+    proxy
+}

@@ -1,0 +1,119 @@
+//! What is known of a connection, shared by its wrapper and the requests on it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
+
+use crate::snapshot::ListenerPlan;
+
+/// What a connection is doing, which decides what its silence means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Phase {
+    /// A request head is expected or under way.
+    Head = 0,
+    /// A request is being served.
+    Busy = 1,
+    /// Between two requests.
+    Idle = 2,
+}
+
+/// One connection from a client.
+#[derive(Debug)]
+pub(crate) struct Conn {
+    /// The listener as it was configured when the connection was accepted.
+    pub(crate) listener: Arc<ListenerPlan>,
+    pub(crate) peer: SocketAddr,
+    pub(crate) local: SocketAddr,
+    phase: AtomicU8,
+    requests: AtomicU32,
+    /// Whether the current head has become a request.
+    claimed: AtomicBool,
+    linger: AtomicBool,
+    stalled: Arc<AtomicBool>,
+}
+
+impl Conn {
+    pub(crate) fn new(listener: Arc<ListenerPlan>, peer: SocketAddr, local: SocketAddr) -> Self {
+        Self {
+            listener,
+            peer,
+            local,
+            phase: AtomicU8::new(Phase::Head as u8),
+            requests: AtomicU32::new(0),
+            claimed: AtomicBool::new(false),
+            linger: AtomicBool::new(false),
+            stalled: Arc::default(),
+        }
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Relaxed) {
+            0 => Phase::Head,
+            1 => Phase::Busy,
+            _ => Phase::Idle,
+        }
+    }
+
+    pub(super) fn set_phase(&self, phase: Phase) {
+        self.phase.store(phase as u8, Ordering::Relaxed);
+    }
+
+    /// A request's head was read. Returns how many requests there have been, this one included.
+    pub(crate) fn begin_request(&self) -> u32 {
+        self.set_phase(Phase::Busy);
+        self.claimed.store(true, Ordering::Relaxed);
+        self.requests.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// The connection speaks HTTP/2: what its heads may be is decided there.
+    pub(super) fn begin_http2(&self) {
+        self.set_phase(Phase::Busy);
+        self.claimed.store(true, Ordering::Relaxed);
+    }
+
+    /// The first byte of the next head is here.
+    pub(super) fn expect_request(&self) {
+        self.set_phase(Phase::Head);
+        self.claimed.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether Pingora is answering a head that never became a request: it could not be read, or
+    /// it asked for a tunnel. True once a head.
+    pub(super) fn was_refused(&self) -> bool {
+        let between = self.phase() == Phase::Idle;
+        !self.claimed.swap(true, Ordering::Relaxed) || between
+    }
+
+    /// A request of an HTTP/1 connection is over; the next may come.
+    pub(crate) fn end_request(&self) {
+        self.set_phase(Phase::Idle);
+    }
+
+    /// The answer goes out although the client may still be sending. When the connection closes,
+    /// what arrives is read and dropped for a moment, so that the client can read the answer
+    /// instead of a reset (RFC 9112, section 9.6).
+    pub(crate) fn linger(&self) {
+        self.linger.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the client does not take what is written to it. While it does not, an upstream
+    /// cannot be blamed for silence.
+    pub(crate) fn stalled(&self) -> Arc<AtomicBool> {
+        self.stalled.clone()
+    }
+
+    pub(super) fn set_stalled(&self, stalled: bool) {
+        self.stalled.store(stalled, Ordering::Relaxed);
+    }
+
+    pub(super) fn lingers(&self) -> bool {
+        self.linger.load(Ordering::Relaxed)
+    }
+}
+
+impl std::fmt::Debug for ListenerPlan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} on {}", self.name, self.address)
+    }
+}

@@ -1,0 +1,19 @@
+//! Where connections come in: addresses, accept loops, limits and deadlines below HTTP.
+//!
+//! The accept loop is our own. Pingora's binds once at start, knows no limit on connections, waits
+//! for ever for the first bytes of a connection, and keeps running without a listener whose address
+//! is taken.
+
+mod accept;
+mod bind;
+mod conn;
+mod head;
+mod io;
+mod permit;
+
+pub use bind::{BindError, Bound, bind};
+
+pub(crate) use accept::Acceptor;
+pub(crate) use conn::Conn;
+pub(crate) use io::connection;
+pub(crate) use permit::Connections;

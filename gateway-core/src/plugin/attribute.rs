@@ -1,0 +1,235 @@
+//! Attributes: named facts about a request, resolved once to an enum and read many times.
+//!
+//! | name | is |
+//! |---|---|
+//! | `client.ip`, `peer.ip` | the caller by the trusted chain; the other end of the socket |
+//! | `request.method`, `.path`, `.host`, `.scheme` | path and host in normal form |
+//! | `request.protocol` | `HTTP/1.0`, `HTTP/1.1`, `HTTP/2` |
+//! | `request.query_string`, `request.query.NAME` | as sent; the first value, percent-decoded, `+` a space |
+//! | `request.header.NAME`, `response.header.NAME` | fields of one name are joined with `, ` |
+//! | `request.cookie.NAME` | the first value, as sent |
+//! | `request.id`, `trace.id` | |
+//! | `listener.name`, `route.name`, `upstream.name` | |
+//! | `response.status` | a number; all others are text |
+//! | `jwt.sub` and the like | what a plugin publishes under its own names |
+//!
+//! Bytes that are not UTF-8 are read as U+FFFD: a rule that denies by a field must not be evaded by
+//! making the field unreadable.
+
+mod names;
+mod pairs;
+
+use std::borrow::Cow;
+use std::fmt;
+use std::io::Write as _;
+use std::net::IpAddr;
+
+use http::header::{COOKIE, HeaderMap, HeaderName};
+use http::{HeaderValue, Version};
+use pingora_http::{RequestHeader, ResponseHeader};
+
+use crate::context::RequestCtx;
+
+pub use names::PublishedNames;
+
+/// A fact about a request, by name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "the table above says what each one is")]
+pub enum Attribute {
+    ClientIp,
+    PeerIp,
+    RequestMethod,
+    RequestPath,
+    RequestHost,
+    RequestScheme,
+    RequestProtocol,
+    RequestQueryString,
+    RequestHeader(HeaderName),
+    RequestQuery(String),
+    RequestCookie(String),
+    RequestId,
+    TraceId,
+    ListenerName,
+    RouteName,
+    UpstreamName,
+    ResponseStatus,
+    ResponseHeader(HeaderName),
+    Published(Box<str>),
+}
+
+/// Where attributes are read from.
+#[derive(Clone, Copy)]
+pub struct Facts<'a> {
+    /// The head as the client sent it, with what plugins changed.
+    pub request: &'a RequestHeader,
+    /// The response head, once there is one.
+    pub response: Option<&'a ResponseHeader>,
+    /// The request in flight.
+    pub ctx: &'a RequestCtx,
+}
+
+/// What an attribute holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Value<'a> {
+    /// Text, borrowed where it stands somewhere.
+    Text(Cow<'a, str>),
+    /// A number.
+    Int(i64),
+}
+
+/// The type of what an attribute holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// [`Value::Text`].
+    Text,
+    /// [`Value::Int`].
+    Int,
+}
+
+/// Why a name is no attribute.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AttributeError {
+    /// Neither one of ours nor published by a plugin.
+    #[error("unknown attribute `{name}`{}", names::did_you_mean(.nearest))]
+    Unknown {
+        /// As written.
+        name: String,
+        /// A name there is, close to the one written.
+        nearest: Option<String>,
+    },
+    /// `request.header.` and the like without a usable name behind it.
+    #[error("`{name}` does not end in a valid name")]
+    Key {
+        /// As written.
+        name: String,
+    },
+}
+
+impl Attribute {
+    /// Resolves a name.
+    pub fn parse(name: &str, published: &PublishedNames) -> Result<Self, AttributeError> {
+        if let Some(attribute) = names::fixed(name) {
+            return Ok(attribute);
+        }
+        if let Some((make, key)) = names::keyed(name) {
+            return make(key).ok_or_else(|| AttributeError::Key { name: name.to_owned() });
+        }
+        if published.covers(name) {
+            return Ok(Self::Published(name.into()));
+        }
+        let nearest = names::nearest(name, published);
+        Err(AttributeError::Unknown { name: name.to_owned(), nearest })
+    }
+
+    /// The type of what is read.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::ResponseStatus => Kind::Int,
+            _ => Kind::Text,
+        }
+    }
+
+    /// Whether there is nothing to read before the response head.
+    pub fn needs_response(&self) -> bool {
+        matches!(self, Self::ResponseStatus | Self::ResponseHeader(_))
+    }
+
+    /// Reads the fact; `None` if the request does not have it.
+    pub fn read<'a>(&self, facts: &Facts<'a>) -> Option<Value<'a>> {
+        match self {
+            Self::ResponseStatus => Some(Value::Int(facts.response?.status.as_u16().into())),
+            _ => self.read_text(facts).map(Value::Text),
+        }
+    }
+
+    /// Hands the fact over as text without allocating for addresses and numbers.
+    pub fn with_text<R>(&self, facts: &Facts<'_>, take: impl FnOnce(Option<&str>) -> R) -> R {
+        match self {
+            Self::ClientIp => with_display(facts.ctx.client_ip(), take),
+            Self::PeerIp => with_display(facts.ctx.peer_ip(), take),
+            Self::ResponseStatus => take(facts.response.map(|response| response.status.as_str())),
+            _ => take(self.read_text(facts).as_deref()),
+        }
+    }
+
+    fn read_text<'a>(&self, facts: &Facts<'a>) -> Option<Cow<'a, str>> {
+        let (request, ctx) = (facts.request, facts.ctx);
+        let borrowed = match self {
+            Self::ClientIp => return Some(Cow::Owned(ctx.client_ip().to_string())),
+            Self::PeerIp => return Some(Cow::Owned(ctx.peer_ip().to_string())),
+            Self::RequestHeader(name) => return joined(&request.headers, name),
+            Self::RequestQuery(name) => return pairs::query(request.uri.query()?, name),
+            Self::RequestCookie(name) => {
+                return pairs::cookie(request.headers.get_all(COOKIE), name);
+            }
+            Self::ResponseHeader(name) => return joined(&facts.response?.headers, name),
+            Self::ResponseStatus => return None,
+            Self::RequestMethod => Some(request.method.as_str()),
+            Self::RequestPath => Some(request.uri.path()),
+            Self::RequestHost => ctx.host(),
+            Self::RequestScheme => Some(ctx.scheme()),
+            Self::RequestProtocol => protocol(request.version),
+            Self::RequestQueryString => request.uri.query(),
+            Self::RequestId => ctx.request_id(),
+            Self::TraceId => ctx.trace_id(),
+            Self::ListenerName => Some(ctx.listener_name()),
+            Self::RouteName => ctx.route_name(),
+            Self::UpstreamName => ctx.upstream_name(),
+            Self::Published(name) => ctx.published(name),
+        };
+        borrowed.map(Cow::Borrowed)
+    }
+}
+
+/// The name an operator would write.
+impl fmt::Display for Attribute {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::RequestHeader(name) => write!(f, "request.header.{name}"),
+            Self::RequestQuery(name) => write!(f, "request.query.{name}"),
+            Self::RequestCookie(name) => write!(f, "request.cookie.{name}"),
+            Self::ResponseHeader(name) => write!(f, "response.header.{name}"),
+            Self::Published(name) => f.write_str(name),
+            fixed => f.write_str(names::of_fixed(fixed)),
+        }
+    }
+}
+
+fn protocol(version: Version) -> Option<&'static str> {
+    match version {
+        Version::HTTP_10 => Some("HTTP/1.0"),
+        Version::HTTP_11 => Some("HTTP/1.1"),
+        Version::HTTP_2 => Some("HTTP/2"),
+        _ => None,
+    }
+}
+
+fn joined<'a>(headers: &'a HeaderMap<HeaderValue>, name: &HeaderName) -> Option<Cow<'a, str>> {
+    let mut values = headers.get_all(name).iter();
+    let mut all = readable(values.next()?);
+    for value in values {
+        all += ", ";
+        all += readable(value);
+    }
+    Some(all)
+}
+
+fn readable(value: &HeaderValue) -> Cow<'_, str> {
+    // Checking the usual case first is faster than asking for the lossy form at once.
+    match std::str::from_utf8(value.as_bytes()) {
+        Ok(text) => Cow::Borrowed(text),
+        Err(_) => String::from_utf8_lossy(value.as_bytes()),
+    }
+}
+
+fn with_display<R>(address: IpAddr, take: impl FnOnce(Option<&str>) -> R) -> R {
+    let mut buffer = [0_u8; 64];
+    let mut rest = buffer.as_mut_slice();
+    let fits = write!(rest, "{address}").is_ok();
+    let left = rest.len();
+    let written = &buffer[..buffer.len() - left];
+    take(std::str::from_utf8(written).ok().filter(|_| fits))
+}
+
+#[cfg(test)]
+mod tests;

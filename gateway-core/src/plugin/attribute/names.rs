@@ -1,0 +1,138 @@
+//! The names of attributes, ours and those that plugins publish, and the nearest to a wrong one.
+
+use std::collections::BTreeSet;
+
+use http::HeaderName;
+
+use super::Attribute;
+
+/// What registered plugins declare: full names (`consumer.name`) and namespaces (`jwt.*`).
+#[derive(Clone, Debug, Default)]
+pub struct PublishedNames {
+    names: BTreeSet<String>,
+    /// Without the `.*`.
+    namespaces: BTreeSet<String>,
+}
+
+impl PublishedNames {
+    /// Collects names, and namespaces that end in `.*`.
+    pub fn new<S: AsRef<str>>(names: impl IntoIterator<Item = S>) -> Self {
+        names.into_iter().collect()
+    }
+
+    /// Adds a name, or a namespace if it ends in `.*`.
+    pub fn declare(&mut self, name: &str) {
+        match name.strip_suffix(".*") {
+            Some(namespace) => self.namespaces.insert(namespace.to_owned()),
+            None => self.names.insert(name.to_owned()),
+        };
+    }
+
+    /// Whether a plugin may publish this name.
+    pub fn covers(&self, name: &str) -> bool {
+        let spaced = |(dot, _)| dot + 1 < name.len() && self.namespaces.contains(&name[..dot]);
+        self.names.contains(name) || name.match_indices('.').any(spaced)
+    }
+}
+
+impl<S: AsRef<str>> FromIterator<S> for PublishedNames {
+    fn from_iter<I: IntoIterator<Item = S>>(names: I) -> Self {
+        let mut published = Self::default();
+        names.into_iter().for_each(|name| published.declare(name.as_ref()));
+        published
+    }
+}
+
+static FIXED: [(&str, Attribute); 14] = [
+    ("client.ip", Attribute::ClientIp),
+    ("peer.ip", Attribute::PeerIp),
+    ("request.method", Attribute::RequestMethod),
+    ("request.path", Attribute::RequestPath),
+    ("request.host", Attribute::RequestHost),
+    ("request.scheme", Attribute::RequestScheme),
+    ("request.protocol", Attribute::RequestProtocol),
+    ("request.query_string", Attribute::RequestQueryString),
+    ("request.id", Attribute::RequestId),
+    ("trace.id", Attribute::TraceId),
+    ("listener.name", Attribute::ListenerName),
+    ("route.name", Attribute::RouteName),
+    ("upstream.name", Attribute::UpstreamName),
+    ("response.status", Attribute::ResponseStatus),
+];
+
+/// Makes an attribute of what follows its prefix.
+pub(super) type Make = fn(&str) -> Option<Attribute>;
+
+const KEYED: [(&str, Make); 4] = [
+    ("request.header", |key| key.parse::<HeaderName>().ok().map(Attribute::RequestHeader)),
+    ("request.query", |key| text(key).map(Attribute::RequestQuery)),
+    ("request.cookie", |key| text(key).map(Attribute::RequestCookie)),
+    ("response.header", |key| key.parse::<HeaderName>().ok().map(Attribute::ResponseHeader)),
+];
+
+fn text(key: &str) -> Option<String> {
+    let valid = !key.is_empty() && !key.contains(char::is_control);
+    valid.then(|| key.to_owned())
+}
+
+pub(super) fn fixed(name: &str) -> Option<Attribute> {
+    FIXED.iter().find(|(known, _)| *known == name).map(|(_, attribute)| attribute.clone())
+}
+
+/// The name of an attribute without a key; empty for one with a key.
+pub(super) fn of_fixed(attribute: &Attribute) -> &'static str {
+    FIXED.iter().find(|(_, known)| known == attribute).map_or("", |(name, _)| name)
+}
+
+pub(super) fn keyed(name: &str) -> Option<(Make, &str)> {
+    KEYED.iter().find_map(|(prefix, make)| {
+        let key = name.strip_prefix(prefix)?.strip_prefix('.')?;
+        Some((*make, key))
+    })
+}
+
+pub(super) fn did_you_mean(nearest: &Option<String>) -> String {
+    nearest.as_ref().map(|name| format!("; did you mean `{name}`?")).unwrap_or_default()
+}
+
+/// The known name closest to a wrong one, unless they have little in common.
+pub(super) fn nearest(name: &str, published: &PublishedNames) -> Option<String> {
+    const LONGEST: usize = 128;
+    const FARTHEST: usize = 3;
+    if name.len() > LONGEST {
+        return None;
+    }
+    let fixed = FIXED.iter().map(|(known, _)| (*known).to_owned());
+    let keyed = KEYED.iter().filter_map(|(prefix, _)| with_key_of(name, prefix));
+    let spaced = published.namespaces.iter().filter_map(|space| with_key_of(name, space));
+    fixed
+        .chain(keyed)
+        .chain(published.names.iter().cloned())
+        .chain(spaced)
+        .map(|known| (distance(name, &known), known))
+        .filter(|(distance, known)| *distance <= FARTHEST && *distance * 3 <= known.len())
+        .min()
+        .map(|(_, known)| known)
+}
+
+/// The prefix, with the key that the wrong name has in that place.
+fn with_key_of(name: &str, prefix: &str) -> Option<String> {
+    let depth = prefix.split('.').count();
+    let key = name.splitn(depth + 1, '.').nth(depth).filter(|key| !key.is_empty())?;
+    Some(format!("{prefix}.{key}"))
+}
+
+/// The Levenshtein distance in bytes.
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut diagonal = i;
+        row[0] = i + 1;
+        for (j, y) in b.bytes().enumerate() {
+            let replaced = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}

@@ -1,0 +1,232 @@
+//! Whether a request's head is one that a gateway may pass on, and in which form (RFC 9110, 9112).
+//!
+//! What is checked here is what Pingora lets through. The path is normalised once; that one form
+//! is matched, authorised and forwarded.
+
+use bytes::Bytes;
+use http::uri::PathAndQuery;
+use http::{HeaderMap, Method, StatusCode, Uri, Version, header};
+use pingora_http::RequestHeader;
+
+use crate::plugin::Reply;
+use crate::routing::{HostText, Target, normalise, split_target};
+use crate::snapshot::ListenerLimits;
+use crate::telemetry::FailureCode;
+
+/// A head as HTTP/1 sent it, for the checks that its parsed form no longer allows.
+pub(super) struct RawHead(pub(super) Bytes);
+
+/// Checks a head and brings its target into the form that is routed and forwarded. Returns the
+/// host it asks for; HTTP/1.0 may ask for none.
+///
+/// # Errors
+/// The answer to a head that may not pass.
+pub(super) fn admit(
+    head: &mut RequestHeader,
+    raw: Option<&RawHead>,
+    limits: &ListenerLimits,
+) -> Result<Option<HostText>, Box<Reply>> {
+    match raw {
+        Some(raw) => check_framing(head, raw, limits)?,
+        None => check_size(&head.headers, limits)?,
+    }
+    check_expectation(&head.headers)?;
+    let host = host(head)?;
+    normalise_target(head)?;
+    Ok(host)
+}
+
+fn check_framing(
+    head: &RequestHeader,
+    raw: &RawHead,
+    limits: &ListenerLimits,
+) -> Result<(), Box<Reply>> {
+    if raw.0.len() > limits.header_bytes || head.headers.len() > limits.headers {
+        return Err(too_large());
+    }
+    let mut codings = head.headers.get_all(header::TRANSFER_ENCODING).iter();
+    let Some(coding) = codings.next() else { return Ok(()) };
+    // Pingora drops Content-Length beside Transfer-Encoding and goes on. A message with both is
+    // an attempt at smuggling or a broken client (RFC 9112, section 6.1).
+    if has_field(&raw.0, b"content-length") {
+        return Err(bad_request("both Content-Length and Transfer-Encoding"));
+    }
+    if codings.next().is_some() || !coding.as_bytes().eq_ignore_ascii_case(b"chunked") {
+        let reply = Reply::problem(StatusCode::NOT_IMPLEMENTED, "transfer coding not supported");
+        return Err(Box::new(reply.because(FailureCode::P8).closing()));
+    }
+    Ok(())
+}
+
+/// The limits of HTTP/1 for a head that came as HTTP/2 frames; sizes as RFC 9113 counts them,
+/// without the 32 bytes a field.
+fn check_size(headers: &HeaderMap, limits: &ListenerLimits) -> Result<(), Box<Reply>> {
+    let size: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    if size > limits.header_bytes || headers.len() > limits.headers {
+        return Err(too_large());
+    }
+    Ok(())
+}
+
+fn too_large() -> Box<Reply> {
+    let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+    Box::new(Reply::refusal(status, FailureCode::P8).closing())
+}
+
+fn check_expectation(headers: &HeaderMap) -> Result<(), Box<Reply>> {
+    match headers.get(header::EXPECT) {
+        Some(value) if !value.as_bytes().eq_ignore_ascii_case(b"100-continue") => {
+            let reply = Reply::refusal(StatusCode::EXPECTATION_FAILED, FailureCode::P8);
+            Err(Box::new(reply.closing()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The host that is asked for. Pingora has already refused several of them, and a Host field that
+/// differs from the target's authority.
+fn host(head: &RequestHeader) -> Result<Option<HostText>, Box<Reply>> {
+    let authority = head.uri.authority().map(|authority| authority.as_str());
+    let field = head.headers.get(header::HOST);
+    let raw = match (authority, field) {
+        (Some(authority), _) => authority,
+        (None, Some(field)) => field.to_str().map_err(|_| bad_request("the Host is not valid"))?,
+        (None, None) if head.version <= Version::HTTP_10 => return Ok(None),
+        (None, None) => return Err(bad_request("the Host is missing")),
+    };
+    HostText::new(raw).map(Some).map_err(|fault| bad_request(&fault.to_string()))
+}
+
+/// Rewrites the target to origin form with its path normalised. Costs nothing if it already is.
+fn normalise_target(head: &mut RequestHeader) -> Result<(), Box<Reply>> {
+    let bad = |fault: &dyn std::fmt::Display| bad_request(&fault.to_string());
+    if !head.raw_path_is_utf8() {
+        return Err(bad_request("the target is not valid"));
+    }
+    let raw = match head.uri.path_and_query() {
+        Some(target) if head.uri.authority().is_some() => target.as_str(),
+        _ => std::str::from_utf8(head.raw_path()).unwrap_or_default(),
+    };
+    let changed = match split_target(&head.method, raw).map_err(|fault| bad(&fault))? {
+        Target::Server => return Ok(()),
+        Target::Resource { authority, path, query } => {
+            let path = normalise(path.as_bytes()).map_err(|fault| bad(&fault))?;
+            let same = path.is_borrowed() && authority.is_none();
+            let query = query.map(|query| format!("?{query}"));
+            (!same || head.uri.authority().is_some())
+                .then(|| format!("{}{}", path.as_str(), query.unwrap_or_default()))
+        }
+    };
+    let Some(target) = changed else { return Ok(()) };
+    let target = PathAndQuery::try_from(target).map_err(|fault| bad(&fault))?;
+    let mut parts = std::mem::take(&mut head.uri.clone()).into_parts();
+    parts.path_and_query = Some(target);
+    let http2 = head.version == Version::HTTP_2;
+    if !http2 {
+        // A target in absolute form ends here; its authority is in Host.
+        parts.scheme = None;
+        parts.authority = None;
+    }
+    let uri = Uri::from_parts(parts).map_err(|fault| bad(&fault))?;
+    head.set_uri(uri);
+    Ok(())
+}
+
+/// A refusal of a message that cannot be trusted: the connection closes after it.
+pub(super) fn bad_request(detail: &str) -> Box<Reply> {
+    let reply = Reply::problem(StatusCode::BAD_REQUEST, detail);
+    Box::new(reply.because(FailureCode::P8).closing())
+}
+
+/// The length that the head announces for the body.
+pub(super) fn content_length(headers: &HeaderMap) -> Option<u64> {
+    let first = headers.get(header::CONTENT_LENGTH)?.to_str().ok()?;
+    first.split(',').next()?.trim().parse().ok()
+}
+
+/// Whether a preflight of the Fetch standard asks for leave to use another method.
+pub(super) fn preflight_method(head: &RequestHeader) -> Option<Method> {
+    if head.method != Method::OPTIONS || !head.headers.contains_key(header::ORIGIN) {
+        return None;
+    }
+    let wanted = head.headers.get(header::ACCESS_CONTROL_REQUEST_METHOD)?;
+    Method::from_bytes(wanted.as_bytes()).ok()
+}
+
+/// Whether a raw head has a field of this lower-case name.
+fn has_field(raw: &[u8], name: &[u8]) -> bool {
+    raw.split(|byte| *byte == b'\n').skip(1).any(|line| {
+        let field = line.split(|byte| *byte == b':').next().unwrap_or_default();
+        field.eq_ignore_ascii_case(name)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits() -> ListenerLimits {
+        ListenerLimits {
+            connections: 1,
+            connections_per_client: 1,
+            header_bytes: 1024,
+            headers: 8,
+            body_bytes: None,
+            requests_per_connection: None,
+        }
+    }
+
+    fn head(target: &str, fields: &[(&'static str, &str)]) -> (RequestHeader, RawHead) {
+        let mut head = RequestHeader::build("GET", target.as_bytes(), None).unwrap();
+        head.set_version(Version::HTTP_11);
+        let mut raw = format!("GET {target} HTTP/1.1\r\n");
+        for (name, value) in fields {
+            head.append_header(*name, *value).unwrap();
+            raw.push_str(&format!("{name}: {value}\r\n"));
+        }
+        (head, RawHead(format!("{raw}\r\n").into()))
+    }
+
+    fn outcome(target: &str, fields: &[(&'static str, &str)]) -> Result<(String, String), u16> {
+        let (mut head, raw) = head(target, fields);
+        match admit(&mut head, Some(&raw), &limits()) {
+            Ok(host) => {
+                let host = host.map(|host| host.as_str().to_owned()).unwrap_or_default();
+                Ok((host, String::from_utf8_lossy(head.raw_path()).into_owned()))
+            }
+            Err(reply) => Err(reply.status.as_u16()),
+        }
+    }
+
+    #[test]
+    fn target_is_brought_into_one_form() {
+        let cases = [
+            ("/a/./b/../c?x=%2e", "/a/c?x=%2e"),
+            ("//a///b", "/a/b"),
+            ("/%7Euser/%2f", "/~user/%2F"),
+            ("/plain?q=1", "/plain?q=1"),
+        ];
+        for (target, expected) in cases {
+            let (host, path) = outcome(target, &[("Host", "A.example.:80")]).unwrap();
+            assert_eq!((host.as_str(), path.as_str()), ("a.example", expected));
+        }
+    }
+
+    #[test]
+    fn heads_that_may_not_pass_are_answered() {
+        let host = ("Host", "a");
+        let cases: [(&str, &[(&'static str, &str)], u16); 8] = [
+            ("/", &[], 400),
+            ("/%00", &[host], 400),
+            ("/a\\b", &[host], 400),
+            ("/", &[("Host", "a b")], 400),
+            ("/", &[host, ("Transfer-Encoding", "gzip, chunked")], 501),
+            ("/", &[host, ("Transfer-Encoding", "chunked"), ("Content-Length", "3")], 400),
+            ("/", &[host, ("Expect", "200-ok")], 417),
+            ("/", &[host; 9], 431),
+        ];
+        for (target, fields, status) in cases {
+            assert_eq!(outcome(target, fields), Err(status), "{target} {fields:?}");
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! Answers that the gateway makes itself, past the same response phases as an upstream's.
+
+use bytes::{Bytes, BytesMut};
+use http::header;
+use pingora::Result;
+use pingora_http::ResponseHeader;
+use pingora_proxy::Session;
+
+use super::exchange::Open;
+use super::failure::Progress;
+use super::response::is_bodiless;
+use crate::plugin::Reply;
+use crate::snapshot::ReplyPlan;
+use crate::telemetry::StatusSource;
+
+/// A request body up to this size is read to its end before an answer that does not need it, so
+/// that the client's connection can stay open.
+const DRAIN: usize = 64 * 1024;
+/// The most of a request's body that an echo shows.
+const ECHO_BODY: usize = 1024 * 1024;
+
+/// Sends a reply past the response phases of the request's chain.
+pub(super) async fn send(session: &mut Session, open: &mut Open, reply: Reply) -> Result<()> {
+    if let Some(code) = reply.failure {
+        open.ctx.fail(code);
+    }
+    open.source = StatusSource::Gateway;
+    let (response, body) = compose(session, open, reply).await?;
+    if !open.http2 && !session.is_body_done() {
+        // What is left of the request's body cannot be told from a next request.
+        session.set_keepalive(None);
+        open.conn.linger();
+    }
+    let empty = body.is_empty();
+    open.progress = Progress::Responding;
+    session.write_response_header(Box::new(response), empty).await?;
+    if !empty {
+        session.write_response_body(Some(body), true).await?;
+    }
+    open.answered = true;
+    Ok(())
+}
+
+/// Runs the response phases; a plugin that refuses there has its refusal sent as it is.
+async fn compose(
+    session: &mut Session,
+    open: &mut Open,
+    mut reply: Reply,
+) -> Result<(ResponseHeader, Bytes)> {
+    let chain = open.chain.clone();
+    let mut close = reply.close;
+    let mut response = head(&reply)?;
+    let mut body = Some(std::mem::take(&mut reply.body));
+    let head_of_request = session.req_header();
+    let outcome = match chain.response(&mut response, head_of_request, &mut open.ctx).await {
+        Ok(()) => chain.response_body(&mut body, true, head_of_request, &mut open.ctx),
+        refused => refused,
+    };
+    if let Err(refusal) = outcome {
+        open.ctx.fail(crate::telemetry::FailureCode::P11);
+        response = head(&refusal)?;
+        body = Some(refusal.body);
+        close = true;
+    }
+    if close {
+        session.set_keepalive(None);
+    }
+    let method = &session.req_header().method;
+    let bodiless = is_bodiless(method, response.status);
+    let body = body.unwrap_or_default();
+    if !bodiless || *method == http::Method::HEAD {
+        response.insert_header(header::CONTENT_LENGTH, body.len())?;
+    }
+    Ok((response, if bodiless { Bytes::new() } else { body }))
+}
+
+fn head(reply: &Reply) -> Result<ResponseHeader> {
+    let mut response = ResponseHeader::build(reply.status, Some(reply.headers.len() + 3))?;
+    for (name, value) in &reply.headers {
+        response.append_header(name.clone(), value.clone())?;
+    }
+    Ok(response)
+}
+
+/// Reads a short rest of the request's body, so that the connection can go on.
+pub(super) async fn drain(session: &mut Session, open: &Open) {
+    let announced = super::admission::content_length(&session.req_header().headers);
+    let waits = session.req_header().headers.contains_key(header::EXPECT);
+    let long = announced.is_some_and(|length| length > DRAIN as u64);
+    if open.http2 || waits || long {
+        return;
+    }
+    let mut read = 0;
+    while read < DRAIN && !session.is_body_done() {
+        match session.read_request_body().await {
+            Ok(Some(chunk)) => read += chunk.len(),
+            Ok(None) | Err(_) => return,
+        }
+    }
+}
+
+/// The answer that a route's `reply` describes.
+pub(super) async fn planned(session: &mut Session, open: &mut Open, plan: &ReplyPlan) -> Reply {
+    let mut reply = Reply::new(plan.status).with_body(plan.body.clone());
+    reply.headers = plan.headers.to_vec();
+    if plan.echo {
+        let body = read(session, open).await;
+        reply.body = echo(session, open, &body).into();
+        let json = http::HeaderValue::from_static("application/json");
+        reply.set(header::CONTENT_TYPE, json);
+    }
+    reply
+}
+
+async fn read(session: &mut Session, open: &mut Open) -> BytesMut {
+    let mut body = BytesMut::new();
+    if session.is_body_empty() || session.write_continue_if_expected().await.is_err() {
+        return body;
+    }
+    while body.len() < ECHO_BODY {
+        match session.read_request_body().await {
+            Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+            Ok(None) | Err(_) => break,
+        }
+    }
+    open.body_bytes = body.len() as u64;
+    body.truncate(ECHO_BODY);
+    body
+}
+
+/// Reads a whole body of at most `max` bytes, for the plugins that want it whole. `None` if the
+/// request has none.
+///
+/// What Pingora will still send on is the part of a body that it holds back for repetitions, at
+/// most 64 KiB. The last part is therefore read with that on, the rest before; the attempt then
+/// sends the whole in its place. Where no length is announced the last part is not known
+/// beforehand, so that such a body may have no more than that.
+pub(super) async fn collect(
+    session: &mut Session,
+    max: usize,
+) -> std::result::Result<Option<Bytes>, Box<Reply>> {
+    const HELD: usize = 64 * 1024;
+    if session.is_body_empty() {
+        return Ok(None);
+    }
+    let announced = super::admission::content_length(&session.req_header().headers);
+    let announced = announced.map(|length| usize::try_from(length).unwrap_or(usize::MAX));
+    let max = if announced.is_some() { max } else { max.min(HELD) };
+    if announced.is_some_and(|length| length > max) {
+        return Err(super::body_too_large());
+    }
+    let gone = |_| Box::new(super::refusal(crate::telemetry::FailureCode::D4).closing());
+    session.write_continue_if_expected().await.map_err(gone)?;
+    let mut body = BytesMut::new();
+    loop {
+        if announced.is_none_or(|length| length - body.len().min(length) <= HELD) {
+            session.enable_retry_buffering();
+        }
+        match session.read_request_body().await.map_err(gone)? {
+            Some(chunk) if body.len() + chunk.len() > max => return Err(super::body_too_large()),
+            Some(chunk) => body.extend_from_slice(&chunk),
+            None => return Ok(Some(body.freeze())),
+        }
+    }
+}
+
+/// The request as it arrived here, as JSON.
+fn echo(session: &Session, open: &Open, body: &[u8]) -> Vec<u8> {
+    let head = session.req_header();
+    let mut headers = serde_json::Map::new();
+    for name in head.headers.keys() {
+        let values = head.headers.get_all(name).iter();
+        let values: Vec<_> =
+            values.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()).collect();
+        let value = match values.as_slice() {
+            [one] => one.as_str().into(),
+            _ => values.into(),
+        };
+        headers.insert(name.as_str().to_owned(), value);
+    }
+    let echo = serde_json::json!({
+        "method": head.method.as_str(),
+        "path": head.uri.path(),
+        "query": head.uri.query(),
+        "protocol": format!("{:?}", head.version),
+        "host": open.ctx.host(),
+        "client": open.ctx.client_ip(),
+        "listener": open.ctx.listener_name(),
+        "route": open.ctx.route_name(),
+        "headers": headers,
+        "body": String::from_utf8_lossy(body),
+    });
+    let mut text = serde_json::to_vec_pretty(&echo).unwrap_or_default();
+    text.push(b'\n');
+    text
+}
+
+/// The answer to `Expect: 100-continue` when the gateway itself reads the body.
+trait Continue {
+    async fn write_continue_if_expected(&mut self) -> Result<()>;
+}
+
+impl Continue for Session {
+    async fn write_continue_if_expected(&mut self) -> Result<()> {
+        let expected = self.req_header().headers.contains_key(header::EXPECT);
+        if expected { self.write_continue_response().await } else { Ok(()) }
+    }
+}

@@ -1,0 +1,146 @@
+//! `Exchange`: what the proxy itself keeps of a request, around the context that plugins see.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::failure::Progress;
+use crate::context::RequestCtx;
+use crate::listener::Conn;
+use crate::plugin::{Chain, Reply};
+use crate::telemetry::metrics::Held;
+use crate::telemetry::{AttemptRecord, FailureCode, StatusSource};
+use crate::upstream::{Upstream, Watched};
+
+/// One request between Pingora's callbacks. Empty until its head has been read.
+#[derive(Default)]
+pub(crate) struct Exchange {
+    open: Option<Open>,
+}
+
+/// One request from its head to its record.
+pub(super) struct Open {
+    pub(super) ctx: RequestCtx,
+    pub(super) conn: Arc<Conn>,
+    /// Counted among the listener's requests in flight for as long as it is held.
+    #[expect(dead_code, reason = "held for its drop")]
+    pub(super) in_flight: Held,
+    pub(super) watched: Watched,
+    pub(super) chain: Arc<Chain>,
+    pub(super) target: Option<Target>,
+    pub(super) progress: Progress,
+    /// Where the status came from.
+    pub(super) source: StatusSource,
+    /// The whole response has gone down.
+    pub(super) answered: bool,
+    /// What to answer in place of an exchange that a plugin or a limit refused midway.
+    pub(super) refused: Option<Box<Reply>>,
+    /// A body read before an upstream was chosen, for the attempt to send.
+    pub(super) collected: Option<Bytes>,
+    /// The bytes of the request's body that have passed.
+    pub(super) body_bytes: u64,
+    pub(super) http2: bool,
+}
+
+/// Where the current attempt goes.
+pub(super) struct Target {
+    pub(super) upstream: Arc<Upstream>,
+    pub(super) endpoint: usize,
+    pub(super) attempts: u32,
+    pub(super) began: Instant,
+    pub(super) connected: Option<Instant>,
+    pub(super) reused: bool,
+    pub(super) first_byte: Option<Duration>,
+    pub(super) ended: bool,
+}
+
+impl Exchange {
+    pub(super) fn begin(&mut self, open: Open) {
+        self.open = Some(open);
+    }
+
+    /// The request. Pingora calls `early_request_filter`, which begins it, before any other hook.
+    pub(super) fn open(&mut self) -> &mut Open {
+        self.open.as_mut().expect("begun by early_request_filter, which comes first")
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+}
+
+impl Target {
+    pub(super) fn new(upstream: Arc<Upstream>, endpoint: usize) -> Self {
+        Self {
+            upstream,
+            endpoint,
+            attempts: 0,
+            began: Instant::now(),
+            connected: None,
+            reused: false,
+            first_byte: None,
+            ended: false,
+        }
+    }
+
+    /// Begins another attempt.
+    pub(super) fn renew(&mut self, endpoint: Option<usize>) {
+        let (upstream, attempts) = (self.upstream.clone(), self.attempts);
+        *self = Self { attempts, ..Self::new(upstream, endpoint.unwrap_or(self.endpoint)) };
+    }
+}
+
+impl Open {
+    /// The request's body moved on: what is waited for next.
+    pub(super) fn expect_progress(&self, end_of_body: bool) {
+        let Some(target) = &self.target else { return };
+        if end_of_body {
+            self.watched.expect(FailureCode::X3, target.upstream.timeouts().first_byte);
+        } else if self.http2 {
+            // Pingora bounds the wait for a body on HTTP/1 alone.
+            self.watched.expect(FailureCode::D4, self.ctx.listener().timeouts.body_read);
+        } else {
+            self.watched.relax();
+        }
+    }
+
+    /// The response's head is here; its body follows.
+    pub(super) fn head_arrived(&mut self) {
+        if let Some(target) = self.target.as_mut() {
+            target.first_byte = Some(target.began.elapsed());
+        }
+        self.body_arrived();
+    }
+
+    /// A part of the response's body is here. Pingora itself bounds the wait for the next by the
+    /// longer of two timeouts; the watch is needed where this one is the shorter.
+    pub(super) fn body_arrived(&self) {
+        let Some(target) = &self.target else { return };
+        let timeouts = target.upstream.timeouts();
+        if timeouts.idle < timeouts.first_byte {
+            self.watched.expect(FailureCode::X4, timeouts.idle);
+        } else {
+            self.watched.relax();
+        }
+    }
+
+    /// Notes the end of the current attempt, once.
+    pub(super) fn end_attempt(&mut self, failure: Option<FailureCode>, status: Option<u16>) {
+        let Some(target) = self.target.as_mut() else { return };
+        if std::mem::replace(&mut target.ended, true) {
+            return;
+        }
+        let connect = target.connected.filter(|_| !target.reused);
+        let record = AttemptRecord {
+            endpoint: target.upstream.endpoints()[target.endpoint].address,
+            failure,
+            started: target.began.duration_since(self.ctx.started()),
+            duration: target.began.elapsed(),
+            connect: connect.map(|at| at.duration_since(target.began)),
+            reused: target.reused,
+            status,
+        };
+        self.ctx.attempts.push(record);
+    }
+}

@@ -1,0 +1,524 @@
+//! Pingora's callbacks, translated into the phases of a request.
+//!
+//! The proxy decides nothing: it asks the router, the chain and the upstream, and calls Pingora.
+//! [`failure`] alone chooses what a failure is called and which status it has.
+
+mod admission;
+mod answer;
+mod client;
+mod exchange;
+mod failure;
+mod forward;
+mod record;
+mod response;
+
+use std::os::fd::RawFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{HeaderValue, StatusCode, header};
+use pingora::modules::http::HttpModules;
+use pingora::protocols::Digest;
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, ErrorType, Result};
+use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_proxy::{FailToProxy, ProxyHttp, Session};
+use tokio::sync::watch;
+
+use self::exchange::{Exchange, Open, Target};
+use self::failure::Progress;
+use crate::context::RequestCtx;
+use crate::listener::connection;
+use crate::plugin::Reply;
+use crate::routing::{Match, RouteQuery};
+use crate::snapshot::{Action, RoutePlan, SnapshotHandle};
+use crate::telemetry::{FailureCode, StatusSource, Telemetry, TraceContext};
+use crate::upstream::{SocketId, Upstream, Watch};
+
+/// What the proxies of all workers share.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    pub(crate) snapshots: SnapshotHandle,
+    pub(crate) telemetry: Arc<Telemetry>,
+    pub(crate) watch: Arc<Watch>,
+    pub(crate) draining: watch::Receiver<bool>,
+}
+
+/// The gateway as Pingora sees it; one a worker.
+pub(crate) struct GatewayProxy {
+    worker: usize,
+    shared: Shared,
+}
+
+impl GatewayProxy {
+    pub(crate) fn new(worker: usize, shared: Shared) -> Self {
+        Self { worker, shared }
+    }
+
+    fn is_draining(&self) -> bool {
+        *self.shared.draining.borrow()
+    }
+
+    /// Everything between the head and the choice of an upstream. `Some` is the answer.
+    async fn decide(&self, session: &mut Session, open: &mut Open) -> Option<Box<Reply>> {
+        if let Err(reply) = self.admit(session, open) {
+            return Some(reply);
+        }
+        let route = match self.route(session, open) {
+            Ok(route) => Some(route),
+            Err(reply) => {
+                // No route: the gateway's and the listener's plugins still see the request first.
+                let chain = open.chain.clone();
+                let head = session.req_header_mut();
+                return chain.request(head, &mut open.ctx).await.or(Some(reply));
+            }
+        };
+        let chain = open.chain.clone();
+        if let Some(reply) = chain.request(session.req_header_mut(), &mut open.ctx).await {
+            return Some(reply);
+        }
+        if let Some(max) = chain.collects()
+            && let Err(reply) = self.collect(session, open, max).await
+        {
+            return Some(reply);
+        }
+        match &route?.action {
+            Action::Reply(plan) => Some(Box::new(answer::planned(session, open, plan).await)),
+            Action::Upstream(upstream) => self.target(open, upstream),
+        }
+    }
+
+    fn admit(&self, session: &mut Session, open: &mut Open) -> Result<(), Box<Reply>> {
+        let raw = session
+            .as_downstream()
+            .as_http1()
+            .map(|http1| admission::RawHead(http1.get_headers_raw_bytes()));
+        let limits = open.ctx.listener().limits;
+        let head = session.req_header_mut();
+        if let Some(host) = admission::admit(head, raw.as_ref(), &limits)? {
+            open.ctx.set_host(host);
+        }
+        let trusted = open.ctx.listener().clone();
+        let (peer, trusted) = (open.ctx.peer_ip(), &trusted.trusted);
+        open.ctx.set_client_ip(client::address(peer, &head.headers, trusted));
+        open.ctx.set_scheme(client::scheme("http", peer, &head.headers, trusted));
+        trace(head, &mut open.ctx);
+        let announced = admission::content_length(&head.headers);
+        match (limits.body_bytes, announced) {
+            (Some(limit), Some(length)) if length > limit => Err(body_too_large()),
+            _ => Ok(()),
+        }
+    }
+
+    fn route(&self, session: &Session, open: &mut Open) -> Result<Arc<RoutePlan>, Box<Reply>> {
+        let head = session.req_header();
+        let preflight = admission::preflight_method(head);
+        let query = RouteQuery {
+            host: open.ctx.host().unwrap_or_default(),
+            path: head.uri.path(),
+            method: &head.method,
+            listener: open.ctx.listener().index,
+            preflight_method: preflight.as_ref(),
+        };
+        let snapshot = open.ctx.snapshot().clone();
+        match snapshot.table.find(&query) {
+            Match::Route(index) => {
+                let route = snapshot.routes[index.0 as usize].clone();
+                if let Some(chain) = route.chain(open.ctx.listener()) {
+                    open.chain = chain.clone();
+                }
+                open.ctx.set_route(route.clone());
+                Ok(route)
+            }
+            Match::NotFound => Err(Box::new(refusal(FailureCode::P1))),
+            Match::MethodNotAllowed(allowed) => {
+                let mut reply = refusal(FailureCode::P2);
+                if let Ok(value) = HeaderValue::from_str(&allowed.to_string()) {
+                    reply.set(header::ALLOW, value);
+                }
+                Err(Box::new(reply))
+            }
+        }
+    }
+
+    /// Chooses the first attempt's endpoint, so that a refusal is a reply on a connection that
+    /// stays open.
+    fn target(&self, open: &mut Open, upstream: &Arc<Upstream>) -> Option<Box<Reply>> {
+        let Some(endpoint) = upstream.choose(self.worker) else {
+            return Some(Box::new(refusal(FailureCode::U2)));
+        };
+        let own = open.ctx.route().and_then(|route| route.total);
+        if let Some(total) = own.or(upstream.timeouts().total) {
+            open.watched.limit_total(total.saturating_sub(open.ctx.started().elapsed()));
+        }
+        open.target = Some(Target::new(upstream.clone(), endpoint));
+        None
+    }
+
+    /// Reads the whole body for the plugins that want it whole.
+    async fn collect(
+        &self,
+        session: &mut Session,
+        open: &mut Open,
+        max: usize,
+    ) -> Result<(), Box<Reply>> {
+        let body = answer::collect(session, max).await?;
+        open.body_bytes = body.as_ref().map_or(0, |body| body.len() as u64);
+        let mut body = Some(body.unwrap_or_default());
+        let chain = open.chain.clone();
+        let head = session.req_header();
+        if let Some(reply) = chain.request_body(true, &mut body, true, head, &mut open.ctx).await {
+            return Err(reply);
+        }
+        open.collected = body;
+        Ok(())
+    }
+
+    /// What to call an error: what the watch or a plugin ended it with, else what Pingora says.
+    fn code(open: &Open, error: &Error) -> FailureCode {
+        let refused = open.refused.as_ref().and_then(|reply| reply.failure);
+        refused
+            .or_else(|| open.watched.fired())
+            .unwrap_or_else(|| failure::code(error, open.progress))
+    }
+}
+
+/// A refusal with the status that its code has.
+fn refusal(code: FailureCode) -> Reply {
+    let status = failure::status(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    Reply::refusal(status, code)
+}
+
+fn body_too_large() -> Box<Reply> {
+    Box::new(Reply::refusal(StatusCode::PAYLOAD_TOO_LARGE, FailureCode::P8))
+}
+
+/// Passes a valid trace context on, or begins one (W3C Trace Context).
+fn trace(head: &mut RequestHeader, ctx: &mut RequestCtx) {
+    if let Some((context, _)) = TraceContext::from_headers(&head.headers) {
+        ctx.set_trace_id(context.trace_id_hex());
+        return;
+    }
+    let context = TraceContext::begin();
+    head.remove_header("tracestate");
+    // Its text is hexadecimal digits and dashes.
+    let _ = head.insert_header("traceparent", context.render().as_str());
+    ctx.set_trace_id(context.trace_id_hex());
+}
+
+/// Ends an exchange with an answer of our own; Pingora brings the error back to `fail_to_proxy`.
+fn refuse(open: &mut Open, reply: Box<Reply>) -> Box<Error> {
+    open.refused = Some(reply);
+    let mut error = Error::explain(ErrorType::Custom("refused"), "refused by the gateway");
+    error.set_retry(false);
+    error
+}
+
+#[async_trait]
+impl ProxyHttp for GatewayProxy {
+    type CTX = Exchange;
+
+    fn new_ctx(&self) -> Exchange {
+        Exchange::default()
+    }
+
+    /// None of Pingora's modules: each costs an allocation a request.
+    fn init_downstream_modules(&self, _: &mut HttpModules) {}
+
+    async fn early_request_filter(&self, session: &mut Session, ex: &mut Exchange) -> Result<()> {
+        let Some(conn) = connection(session.digest()).cloned() else {
+            return Error::e_explain(ErrorType::InternalError, "a connection of another listener");
+        };
+        let requests = conn.begin_request();
+        let snapshot = self.shared.snapshots.load();
+        let known = snapshot.listener(&conn.listener.name);
+        let listener = known.unwrap_or(&conn.listener).clone();
+        let http2 = session.is_http2();
+        let last = listener.limits.requests_per_connection.is_some_and(|max| requests >= max);
+        if last || self.is_draining() {
+            session.set_keepalive(None);
+        }
+        session.set_read_timeout(Some(listener.timeouts.body_read));
+        session.set_write_timeout(Some(listener.timeouts.write));
+        session.set_total_drain_timeout(Some(listener.timeouts.body_read));
+        session.set_pipelining_enabled(true);
+        ex.begin(Open {
+            in_flight: listener.metrics.request(),
+            watched: self.shared.watch.begin(self.worker, conn.stalled()),
+            chain: listener.chain.clone(),
+            ctx: RequestCtx::new(snapshot, listener, conn.peer),
+            conn,
+            target: None,
+            progress: Progress::Connecting,
+            source: StatusSource::Gateway,
+            answered: false,
+            refused: None,
+            collected: None,
+            body_bytes: 0,
+            http2,
+        });
+        Ok(())
+    }
+
+    async fn request_filter(&self, session: &mut Session, ex: &mut Exchange) -> Result<bool> {
+        let open = ex.open();
+        let Some(reply) = self.decide(session, open).await else { return Ok(false) };
+        if !reply.close {
+            answer::drain(session, open).await;
+        }
+        answer::send(session, open, *reply).await?;
+        Ok(true)
+    }
+
+    async fn upstream_peer(
+        &self,
+        _session: &mut Session,
+        ex: &mut Exchange,
+    ) -> Result<Box<HttpPeer>> {
+        let open = ex.open();
+        let left = open.watched.left();
+        let unchosen = || Error::explain(ErrorType::InternalError, "no endpoint was chosen");
+        let target = open.target.as_mut().ok_or_else(unchosen)?;
+        if target.attempts > 0 {
+            // A pooled connection had died unseen; the request is safe to repeat.
+            target.renew(target.upstream.choose(self.worker));
+        }
+        target.attempts += 1;
+        open.progress = Progress::Connecting;
+        if left == Some(Duration::ZERO) {
+            return Err(refuse(open, Box::new(refusal(FailureCode::X7))));
+        }
+        target.upstream.peer(target.endpoint, left).ok_or_else(unchosen)
+    }
+
+    async fn connected_to_upstream(
+        &self,
+        _session: &mut Session,
+        reused: bool,
+        _peer: &HttpPeer,
+        fd: RawFd,
+        digest: Option<&Digest>,
+        ex: &mut Exchange,
+    ) -> Result<()> {
+        let open = ex.open();
+        open.progress = Progress::AwaitingHead;
+        let Some(target) = open.target.as_mut() else { return Ok(()) };
+        target.connected = Some(Instant::now());
+        target.reused = reused;
+        let remote = target.upstream.endpoints()[target.endpoint].address;
+        let local = digest
+            .and_then(|digest| digest.socket_digest.as_ref())
+            .and_then(|sockets| sockets.local_addr()?.as_inet().copied());
+        open.watched.attach(local.map(|local| SocketId { fd, local, remote }));
+        open.watched.expect(FailureCode::X3, target.upstream.timeouts().first_byte);
+        Ok(())
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        head: &mut RequestHeader,
+        ex: &mut Exchange,
+    ) -> Result<()> {
+        let open = ex.open();
+        let Some(target) = open.target.as_ref() else { return Ok(()) };
+        let endpoint = target.upstream.endpoints()[target.endpoint].address;
+        forward::prepare(head, &open.ctx, endpoint, session.req_header().version)?;
+        if let Some(body) = &open.collected
+            && !session.is_body_empty()
+        {
+            head.remove_header(&header::TRANSFER_ENCODING);
+            head.insert_header(header::CONTENT_LENGTH, body.len())?;
+        }
+        let chain = open.chain.clone();
+        chain.attempt(head, &mut open.ctx).await.map_err(|reply| refuse(open, reply))
+    }
+
+    async fn request_body_filter(
+        &self,
+        session: &mut Session,
+        body: &mut Option<Bytes>,
+        end_of_stream: bool,
+        ex: &mut Exchange,
+    ) -> Result<()> {
+        let open = ex.open();
+        if let Some(collected) = &open.collected {
+            *body = end_of_stream.then(|| collected.clone());
+        } else {
+            open.body_bytes += body.as_ref().map_or(0, |chunk| chunk.len() as u64);
+            let limit = open.ctx.listener().limits.body_bytes;
+            if limit.is_some_and(|limit| open.body_bytes > limit) {
+                return Err(refuse(open, body_too_large()));
+            }
+        }
+        let chain = open.chain.clone();
+        if chain.reads_request_body() {
+            let head = session.req_header();
+            let refused = chain.request_body(false, body, end_of_stream, head, &mut open.ctx).await;
+            if let Some(reply) = refused {
+                return Err(refuse(open, reply));
+            }
+        }
+        if end_of_stream && body.as_ref().is_some_and(Bytes::is_empty) {
+            // Pingora writes the last chunk twice for an empty last frame, which would poison the
+            // pooled connection.
+            *body = None;
+        }
+        open.expect_progress(end_of_stream);
+        Ok(())
+    }
+
+    async fn response_filter(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        ex: &mut Exchange,
+    ) -> Result<()> {
+        if response.status.is_informational() {
+            return Ok(());
+        }
+        let open = ex.open();
+        open.head_arrived();
+        let (method, version) = {
+            let head = session.req_header();
+            (head.method.clone(), head.version)
+        };
+        let mut closes = response::clean(response, &method, version);
+        let chain = open.chain.clone();
+        let refused = chain.response(response, session.req_header(), &mut open.ctx).await;
+        refused.map_err(|reply| refuse(open, reply))?;
+        let bodiless = response::is_bodiless(&method, response.status);
+        if chain.changes_response_body() && !bodiless {
+            closes |= response::unframe(response, version);
+        }
+        if bodiless {
+            // Nothing more is read; the connection may be another request's in a moment.
+            open.watched.detach();
+        }
+        if closes || self.is_draining() {
+            session.set_keepalive(None);
+        }
+        open.source = StatusSource::Upstream;
+        open.progress = Progress::Responding;
+        Ok(())
+    }
+
+    fn response_body_filter(
+        &self,
+        session: &mut Session,
+        body: &mut Option<Bytes>,
+        end_of_stream: bool,
+        ex: &mut Exchange,
+    ) -> Result<Option<Duration>> {
+        let open = ex.open();
+        if end_of_stream {
+            open.watched.detach();
+            open.answered = true;
+        } else {
+            open.body_arrived();
+        }
+        let chain = open.chain.clone();
+        if chain.changes_response_body() {
+            let head = session.req_header();
+            chain
+                .response_body(body, end_of_stream, head, &mut open.ctx)
+                .map_err(|reply| refuse(open, reply))?;
+        }
+        Ok(None)
+    }
+
+    fn fail_to_connect(
+        &self,
+        _session: &mut Session,
+        _peer: &HttpPeer,
+        ex: &mut Exchange,
+        error: Box<Error>,
+    ) -> Box<Error> {
+        let open = ex.open();
+        let code = Self::code(open, &error);
+        open.end_attempt(Some(code), None);
+        error
+    }
+
+    fn error_while_proxy(
+        &self,
+        _peer: &HttpPeer,
+        session: &mut Session,
+        mut error: Box<Error>,
+        ex: &mut Exchange,
+        client_reused: bool,
+    ) -> Box<Error> {
+        let open = ex.open();
+        let code = Self::code(open, &error);
+        open.end_attempt(Some(code), None);
+        open.watched.detach();
+        // The one repetition that needs no leave: a pooled connection that the upstream had closed
+        // before it saw the request, of a method that may be repeated (RFC 9110, section 9.2.2).
+        let repeatable = session.req_header().method.is_idempotent()
+            && !session.as_ref().retry_buffer_truncated()
+            && session.response_written().is_none()
+            && code == FailureCode::X1;
+        if repeatable {
+            error.retry.decide_reuse(client_reused);
+        } else {
+            error.set_retry(false);
+        }
+        error
+    }
+
+    async fn fail_to_proxy(
+        &self,
+        session: &mut Session,
+        error: &Error,
+        ex: &mut Exchange,
+    ) -> FailToProxy {
+        if !ex.is_open() {
+            return FailToProxy { error_code: 0, can_reuse_downstream: false };
+        }
+        let open = ex.open();
+        let code = Self::code(open, error);
+        open.end_attempt(Some(code), None);
+        open.watched.detach();
+        open.ctx.fail(code);
+        // After an attempt Pingora closes the connection, whatever its answer says.
+        session.set_keepalive(None);
+        let begun = session.response_written().is_some_and(|head| !head.status.is_informational());
+        let reply = match open.refused.take() {
+            Some(reply) => Some(reply),
+            None => failure::status(code).map(|status| Box::new(Reply::refusal(status, code))),
+        };
+        let Some(reply) = reply.filter(|_| !begun) else {
+            return FailToProxy { error_code: 0, can_reuse_downstream: false };
+        };
+        let status = reply.status.as_u16();
+        tracing::debug!(%error, code = code.code(), status, "request failed");
+        if let Err(error) = answer::send(session, open, *reply).await {
+            tracing::debug!(%error, "the answer to a failed request could not be sent");
+        }
+        FailToProxy { error_code: status, can_reuse_downstream: false }
+    }
+
+    /// The record says what failed, once a request.
+    fn suppress_error_log(&self, _: &Session, _: &Exchange, _: &Error) -> bool {
+        true
+    }
+
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, ex: &mut Exchange) {
+        if !ex.is_open() {
+            return;
+        }
+        let open = ex.open();
+        if let Some(error) = error.filter(|_| !open.answered) {
+            let code = Self::code(open, error);
+            open.end_attempt(Some(code), None);
+            open.ctx.fail(code);
+        }
+        open.watched.detach();
+        record::finish(session, open, &self.shared.telemetry);
+        if !open.http2 {
+            open.conn.end_request();
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! Builds the one record of a request, exactly once, and hands it to the sinks.
+
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, header};
+use pingora_proxy::Session;
+use smallvec::SmallVec;
+
+use super::exchange::Open;
+use super::failure::CLIENT_GONE;
+use crate::telemetry::{FailureCode, Handles, Phases, RequestRecord, Telemetry};
+
+/// Ends a request: its record goes to metrics, access log and the plugins that watch.
+pub(super) fn finish(session: &Session, open: &mut Open, telemetry: &Telemetry) {
+    let written = session.response_written();
+    let status = match (written, open.ctx.failure()) {
+        (Some(response), _) => Some(response.status.as_u16()),
+        (None, Some(FailureCode::D1)) => Some(CLIENT_GONE),
+        (None, _) => None,
+    };
+    open.end_attempt(None, status);
+    open.ctx.bytes_in = open.body_bytes.max(session.body_bytes_read() as u64);
+    open.ctx.bytes_out = session.body_bytes_sent() as u64;
+    let ctx = &open.ctx;
+    let plugin_times: SmallVec<[(&str, Duration); 4]> = open
+        .chain
+        .plugins()
+        .map(|plugin| &*plugin.name)
+        .zip(ctx.plugin_times.iter().copied())
+        .collect();
+    let head = session.req_header();
+    let last = ctx.attempts.last();
+    let target = open.target.as_ref();
+    let upstream = target.map(|target| &*target.upstream);
+    let record = RequestRecord {
+        time: ctx.started_at(),
+        duration: ctx.started().elapsed(),
+        phases: Phases {
+            plugins: ctx.plugin_times.iter().sum(),
+            upstream_connect: last.and_then(|attempt| attempt.connect),
+            upstream_first_byte: target.and_then(|target| target.first_byte),
+            upstream: last.map(|attempt| attempt.duration),
+        },
+        listener: ctx.listener_name(),
+        route: ctx.route_name(),
+        upstream: upstream.map(|upstream| upstream.name()),
+        attempts: &ctx.attempts,
+        method: &head.method,
+        scheme: ctx.scheme(),
+        host: ctx.host(),
+        path: head.uri.path(),
+        query: head.uri.query(),
+        protocol: head.version,
+        status,
+        status_source: open.source,
+        failure: ctx.failure(),
+        bytes_in: ctx.bytes_in,
+        bytes_out: ctx.bytes_out,
+        client: ctx.client_ip(),
+        peer: ctx.peer(),
+        user_agent: text(&head.headers, &header::USER_AGENT),
+        request_id: ctx.request_id(),
+        trace_id: ctx.trace_id(),
+        consumer: None,
+        revision: ctx.snapshot().revision.number,
+        retries: u32::try_from(ctx.attempts.len().saturating_sub(1)).unwrap_or(u32::MAX),
+        response_content_type: written
+            .and_then(|response| text(&response.headers, &header::CONTENT_TYPE)),
+        plugin_times: &plugin_times,
+    };
+    let handles = Handles {
+        route: ctx.route().map_or(&ctx.snapshot().unrouted, |route| &route.metrics),
+        upstream: upstream.map(|upstream| &**upstream.metrics()),
+        plugins: open.chain.metrics(),
+    };
+    telemetry.record(&record, handles);
+    open.chain.log(&record, head, ctx);
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}

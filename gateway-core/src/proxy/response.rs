@@ -1,0 +1,130 @@
+//! Brings an upstream's response head into the form that may go on to the client.
+
+use http::{HeaderMap, HeaderName, Method, StatusCode, Version, header};
+use pingora_http::ResponseHeader;
+
+/// Fields that concern one connection only (RFC 9110, section 7.6.1). `Connection` itself is
+/// written by Pingora, `Transfer-Encoding` is kept for it to act on.
+const HOP_BY_HOP: [HeaderName; 5] = [
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::TE,
+    header::TRAILER,
+    header::UPGRADE,
+];
+
+/// Whether a response to this method with this status has no body (RFC 9112, section 6.3).
+pub(super) fn is_bodiless(method: &Method, status: StatusCode) -> bool {
+    method == Method::HEAD
+        || status.is_informational()
+        || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+}
+
+/// Cleans the head of a final response. Returns whether its body can only end with the
+/// connection, because the client does not know chunks.
+pub(super) fn clean(response: &mut ResponseHeader, method: &Method, client: Version) -> bool {
+    response.set_version(Version::HTTP_11);
+    remove_nominated(response);
+    for name in &HOP_BY_HOP {
+        response.remove_header(name);
+    }
+    let status = response.status;
+    if is_bodiless(method, status) {
+        response.remove_header(&header::TRANSFER_ENCODING);
+        if status == StatusCode::NO_CONTENT {
+            response.remove_header(&header::CONTENT_LENGTH);
+        }
+        return false;
+    }
+    if response.headers.contains_key(header::TRANSFER_ENCODING) {
+        // Chunks outrank a length (RFC 9112, section 6.3); to send both invites smuggling.
+        response.remove_header(&header::CONTENT_LENGTH);
+        if client < Version::HTTP_11 {
+            response.remove_header(&header::TRANSFER_ENCODING);
+            return true;
+        }
+    }
+    false
+}
+
+/// Lets a body change its length on the way: chunks for those who know them.
+pub(super) fn unframe(response: &mut ResponseHeader, client: Version) -> bool {
+    response.remove_header(&header::CONTENT_LENGTH);
+    if client == Version::HTTP_11 {
+        // Pingora frames what it is told to frame.
+        let chunked = http::HeaderValue::from_static("chunked");
+        return response.insert_header(header::TRANSFER_ENCODING, chunked).is_err();
+    }
+    response.remove_header(&header::TRANSFER_ENCODING);
+    client < Version::HTTP_11
+}
+
+fn remove_nominated(response: &mut ResponseHeader) {
+    let Some(nominated) = nominated(&response.headers) else { return };
+    for name in nominated {
+        // Framing and Date are not a connection's to give away.
+        if ![header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::DATE].contains(&name) {
+            response.remove_header(&name);
+        }
+    }
+}
+
+fn nominated(headers: &HeaderMap) -> Option<Vec<HeaderName>> {
+    let mut fields = headers.get_all(header::CONNECTION).iter().peekable();
+    fields.peek()?;
+    let options = fields.flat_map(|field| field.as_bytes().split(|byte| *byte == b','));
+    let names = options.filter_map(|option| HeaderName::from_bytes(option.trim_ascii()).ok());
+    Some(names.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cleaned(status: u16, method: &Method, client: Version) -> (ResponseHeader, bool) {
+        let mut response = ResponseHeader::build(status, None).unwrap();
+        response.set_version(Version::HTTP_10);
+        for (name, value) in [
+            ("Connection", "close, X-Private"),
+            ("X-Private", "1"),
+            ("Keep-Alive", "timeout=5"),
+            ("Trailer", "X-Sum"),
+            ("Transfer-Encoding", "chunked"),
+            ("Content-Length", "3"),
+            ("Server", "origin"),
+        ] {
+            response.append_header(name, value).unwrap();
+        }
+        let closes = clean(&mut response, method, client);
+        (response, closes)
+    }
+
+    #[test]
+    fn fields_of_the_upstreams_connection_stay_behind() {
+        let (response, closes) = cleaned(200, &Method::GET, Version::HTTP_11);
+
+        for gone in ["x-private", "keep-alive", "trailer", "content-length"] {
+            assert!(!response.headers.contains_key(gone), "{gone}");
+        }
+        assert_eq!(response.headers["server"], "origin");
+        assert_eq!((response.version, closes), (Version::HTTP_11, false));
+    }
+
+    #[test]
+    fn chunks_are_not_sent_to_a_client_that_does_not_know_them() {
+        let (response, closes) = cleaned(200, &Method::GET, Version::HTTP_10);
+
+        assert!(!response.headers.contains_key("transfer-encoding"));
+        assert!(closes);
+    }
+
+    #[test]
+    fn statuses_without_a_body_have_no_framing() {
+        let (response, _) = cleaned(204, &Method::GET, Version::HTTP_11);
+        assert!(!response.headers.contains_key("transfer-encoding"));
+        assert!(!response.headers.contains_key("content-length"));
+
+        let (response, _) = cleaned(200, &Method::HEAD, Version::HTTP_11);
+        assert!(!response.headers.contains_key("transfer-encoding"));
+    }
+}

@@ -1,0 +1,217 @@
+//! Where a config comes from, and how it takes the place of the one in force.
+
+mod source;
+
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use tokio::runtime::Handle;
+
+use crate::config::{Config, ConfigPath, Fault, Faults, Loaded};
+use crate::plugin::Registry;
+use crate::snapshot::{Compiler, Revision, Snapshot, SnapshotHandle, Store, compile};
+use crate::telemetry::{Metrics, ReloadOutcome, Telemetry};
+
+pub use source::Source;
+
+/// Builds snapshots from a source: the same way for `check`, start and reload.
+pub struct Builder {
+    pub(crate) source: Source,
+    pub(crate) registry: Registry,
+    pub(crate) store: Store,
+    pub(crate) metrics: Arc<Metrics>,
+    next: AtomicU64,
+}
+
+impl Builder {
+    /// A builder over this source and these kinds of plugin.
+    pub fn new(source: Source, registry: Registry) -> Self {
+        Self {
+            source,
+            registry,
+            store: Store::default(),
+            metrics: Arc::new(
+                Metrics::new(env!("CARGO_PKG_VERSION")).expect("the table of metrics is tested"),
+            ),
+            next: AtomicU64::new(1),
+        }
+    }
+
+    /// Reads the source and checks everything that can be checked of the text alone.
+    ///
+    /// # Errors
+    /// Every fault in the document, each with its place.
+    pub fn load(&self) -> Result<Loaded, Faults> {
+        self.source.load(&self.registry)
+    }
+
+    /// Builds everything a loaded config describes, without a socket and without a task.
+    ///
+    /// # Errors
+    /// Every fault found by the plugins and by the references between the nouns.
+    pub fn compile(&self, loaded: &Loaded) -> Result<Snapshot, Faults> {
+        compile(
+            loaded,
+            &Compiler {
+                registry: &self.registry,
+                store: &self.store,
+                metrics: &self.metrics,
+                workers: workers(&loaded.config),
+                number: self.next.load(Ordering::Relaxed),
+            },
+        )
+    }
+
+    /// Counts a snapshot that was installed and starts its plugins' tasks.
+    pub(crate) fn installed(&self, snapshot: &Snapshot, runtime: &Handle) {
+        snapshot.tasks.start(runtime);
+        self.next.store(snapshot.revision.number + 1, Ordering::Relaxed);
+        self.store.sweep();
+        let (revision, metrics) = (&snapshot.revision, &self.metrics);
+        metrics.config_in_use(revision.number, &revision.digest);
+        metrics.retain_routes(&snapshot.routes().iter().map(|route| &*route.name).collect());
+        metrics.retain_upstreams(&snapshot.upstreams().iter().map(|one| one.name()).collect());
+        metrics.retain_listeners(&snapshot.listeners().iter().map(|one| &*one.name).collect());
+        metrics.retain_plugins(&snapshot.plugin_names());
+    }
+}
+
+/// The outcome of the last reload, for the admin address.
+#[derive(Clone, Debug, Default, serde::Serialize)]
+pub struct LastReload {
+    /// When it was tried, in seconds since 1970.
+    pub at: Option<u64>,
+    /// Whether the new config is in force.
+    pub succeeded: bool,
+    /// What was wrong with it, if it is not.
+    pub faults: Vec<Fault>,
+}
+
+/// Replaces the snapshot in force, one reload at a time.
+pub struct Reloader {
+    builder: Arc<Builder>,
+    snapshots: SnapshotHandle,
+    runtime: Handle,
+    telemetry: Arc<Telemetry>,
+    last: Mutex<LastReload>,
+    turn: Mutex<()>,
+}
+
+impl Reloader {
+    /// A reloader for the gateway that serves `snapshots`. Plugins' tasks run on `runtime`.
+    pub fn new(
+        builder: Arc<Builder>,
+        snapshots: SnapshotHandle,
+        runtime: Handle,
+        telemetry: Arc<Telemetry>,
+    ) -> Self {
+        Self {
+            builder,
+            snapshots,
+            runtime,
+            telemetry,
+            last: Mutex::default(),
+            turn: Mutex::default(),
+        }
+    }
+
+    /// Reads the source again, builds the whole snapshot, then swaps. Blocks while it builds.
+    ///
+    /// # Errors
+    /// Every fault; nothing has changed then.
+    pub fn reload(&self) -> Result<Revision, Faults> {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let outcome = self.replace();
+        let result = if outcome.is_ok() { ReloadOutcome::Success } else { ReloadOutcome::Failure };
+        self.builder.metrics.reloaded(result, SystemTime::now());
+        let faults = match &outcome {
+            Ok(revision) => {
+                tracing::info!(revision = revision.number, digest = revision.digest, "reloaded");
+                Vec::new()
+            }
+            Err(faults) => {
+                for fault in faults.iter() {
+                    tracing::error!(%fault, "reload refused; nothing has changed");
+                }
+                faults.iter().cloned().collect()
+            }
+        };
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = LastReload {
+            at: SystemTime::UNIX_EPOCH.elapsed().ok().map(|since| since.as_secs()),
+            succeeded: outcome.is_ok(),
+            faults,
+        };
+        outcome
+    }
+
+    /// How the last reload went.
+    pub fn last(&self) -> LastReload {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn replace(&self) -> Result<Revision, Faults> {
+        let loaded = self.builder.load()?;
+        refuse_restart(&self.snapshots.load().config, &loaded)?;
+        let snapshot = self.builder.compile(&loaded)?;
+        let log = self.telemetry.prepare(&loaded.config.access_log).map_err(|error| {
+            let path = ConfigPath::root().key("access_log").key("output");
+            Faults::from(loaded.document.fault(&path, error.to_string()))
+        })?;
+        let revision = snapshot.revision.clone();
+        // From here on nothing fails.
+        let before = self.snapshots.replace(snapshot);
+        self.telemetry.install(log);
+        self.builder.installed(&self.snapshots.load(), &self.runtime);
+        drop(before);
+        Ok(revision)
+    }
+}
+
+/// How many workers a config asks for on this machine.
+pub(crate) fn workers(config: &Config) -> usize {
+    let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    config.server.workers.on(cores).get()
+}
+
+fn admin_differs(next: &Config, running: &Config) -> bool {
+    match (&next.admin, &running.admin) {
+        (None, None) => false,
+        (Some(next), Some(running)) => next.address != running.address,
+        _ => true,
+    }
+}
+
+/// Refuses what only a restart can change, with a message that says so.
+fn refuse_restart(running: &Config, loaded: &Loaded) -> Result<(), Faults> {
+    let next = &loaded.config;
+    let root = ConfigPath::root();
+    let mut faults = Vec::new();
+    let mut refuse = |path: ConfigPath, what: &str| {
+        let message = format!("{what} cannot change while the gateway runs; restart it for that");
+        faults.push(loaded.document.fault(&path, message));
+    };
+    if next.server != running.server {
+        refuse(root.clone().key("server"), "`server`");
+    }
+    if admin_differs(next, running) {
+        refuse(root.clone().key("admin"), "`admin`");
+    }
+    let address = |config: &Config, name: &str| {
+        config.listeners.iter().find(|held| held.name == name).map(|held| held.address)
+    };
+    for (index, listener) in next.listeners.iter().enumerate() {
+        if address(running, &listener.name) != Some(listener.address) {
+            refuse(root.clone().key("listeners").index(index), "the listeners and their addresses");
+        }
+    }
+    let removed = running.listeners.iter().filter(|held| address(next, &held.name).is_none());
+    for listener in removed {
+        refuse(
+            root.clone().key("listeners"),
+            &format!("that there is a listener `{}`", listener.name),
+        );
+    }
+    Faults::refuse_any(faults)
+}

@@ -1,0 +1,40 @@
+//! Where the text of a config is.
+
+use std::path::PathBuf;
+
+use crate::config::{AdminConfig, Faults, LoadOptions, Loaded, PluginSchemas, load, load_text};
+
+/// Where the text of a config is.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// A file, with what it includes.
+    File(PathBuf),
+    /// A text in memory; relative paths in it are relative to the working directory.
+    Text(String),
+}
+
+impl Source {
+    /// The admin part as it stands in the text.
+    pub(crate) fn admin(&self) -> Option<Option<AdminConfig>> {
+        let text = match self {
+            Self::File(path) => std::fs::read_to_string(path).ok()?,
+            Self::Text(text) => text.clone(),
+        };
+        let document: serde_yaml::Value = serde_yaml::from_str(&text).ok()?;
+        match document.get("admin") {
+            None => Some(None),
+            Some(admin) => serde_yaml::from_value(admin.clone()).ok().map(Some),
+        }
+    }
+
+    pub(super) fn load(&self, plugins: &dyn PluginSchemas) -> Result<Loaded, Faults> {
+        let options = LoadOptions::default();
+        match self {
+            Self::File(path) => load(path, plugins, &options),
+            Self::Text(text) => {
+                let here = std::env::current_dir().unwrap_or_default();
+                load_text("config", &here, text, plugins, &options)
+            }
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! `Snapshot`: what runs. Built whole from a config, never changed, replaced in one swap.
+
+mod compile;
+mod store;
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, StatusCode};
+use ipnet::IpNet;
+
+use crate::config::Config;
+use crate::plugin::Chain;
+use crate::routing::RouteTable;
+use crate::telemetry::{ListenerMetrics, RouteMetrics};
+use crate::upstream::Upstream;
+
+pub use compile::{Compiler, compile};
+pub use store::Store;
+
+/// The number and digest of a config.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Revision {
+    /// Counts the configs this process has installed, from 1.
+    pub number: u64,
+    /// SHA-256 of the merged document, hexadecimal; secrets enter it by reference.
+    pub digest: String,
+}
+
+/// What one listener's requests and connections are subject to.
+pub struct ListenerPlan {
+    /// The name that logs and metrics use.
+    pub name: Arc<str>,
+    /// Where it accepts.
+    pub address: SocketAddr,
+    /// Its place among the snapshot's listeners.
+    pub index: u16,
+    pub(crate) limits: ListenerLimits,
+    pub(crate) timeouts: ListenerTimeouts,
+    pub(crate) trusted: Box<[IpNet]>,
+    /// The plugins met by requests that no route takes.
+    pub(crate) chain: Arc<Chain>,
+    pub(crate) metrics: Arc<ListenerMetrics>,
+}
+
+/// What a listener's clients may use.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ListenerLimits {
+    pub(crate) connections: usize,
+    /// 0 for no limit.
+    pub(crate) connections_per_client: usize,
+    pub(crate) header_bytes: usize,
+    pub(crate) headers: usize,
+    pub(crate) body_bytes: Option<u64>,
+    pub(crate) requests_per_connection: Option<u32>,
+}
+
+/// How long a listener's clients may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ListenerTimeouts {
+    pub(crate) header: Duration,
+    pub(crate) idle: Duration,
+    pub(crate) body_read: Duration,
+    pub(crate) write: Duration,
+}
+
+/// What a route does with a request that its plugins let pass.
+pub enum Action {
+    /// Send it on.
+    Upstream(Arc<Upstream>),
+    /// Answer it here.
+    Reply(ReplyPlan),
+}
+
+/// An answer written in the config.
+pub struct ReplyPlan {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: Box<[(HeaderName, HeaderValue)]>,
+    pub(crate) body: Bytes,
+    pub(crate) echo: bool,
+}
+
+/// One route, ready to serve.
+pub struct RoutePlan {
+    /// The name that logs and metrics use.
+    pub name: Arc<str>,
+    /// What it does.
+    pub action: Action,
+    pub(crate) total: Option<Duration>,
+    /// Its plugins, by the listener the request came through.
+    pub(crate) chains: Box<[Arc<Chain>]>,
+    pub(crate) metrics: Arc<RouteMetrics>,
+}
+
+impl RoutePlan {
+    /// The upstream it sends to, if that is its action.
+    pub fn upstream(&self) -> Option<&Arc<Upstream>> {
+        match &self.action {
+            Action::Upstream(upstream) => Some(upstream),
+            Action::Reply(_) => None,
+        }
+    }
+
+    /// Its plugins for requests that come through `listener`.
+    pub fn chain(&self, listener: &ListenerPlan) -> Option<&Arc<Chain>> {
+        self.chains.get(usize::from(listener.index))
+    }
+}
+
+/// Everything that serves requests, built from one config.
+pub struct Snapshot {
+    /// Which config this is.
+    pub revision: Revision,
+    /// The config itself, merged and typed.
+    pub config: Arc<Config>,
+    /// When it was compiled.
+    pub compiled_at: SystemTime,
+    pub(crate) table: RouteTable,
+    pub(crate) routes: Box<[Arc<RoutePlan>]>,
+    pub(crate) listeners: Box<[Arc<ListenerPlan>]>,
+    pub(crate) upstreams: Box<[Arc<Upstream>]>,
+    /// For requests that no route takes.
+    pub(crate) unrouted: Arc<RouteMetrics>,
+    /// Tasks that plugins run while this snapshot is in use; taken when it is installed.
+    pub(crate) tasks: compile::Tasks,
+}
+
+impl Snapshot {
+    /// The routes in the order of the config.
+    pub fn routes(&self) -> &[Arc<RoutePlan>] {
+        &self.routes
+    }
+
+    /// The listeners in the order of the config.
+    pub fn listeners(&self) -> &[Arc<ListenerPlan>] {
+        &self.listeners
+    }
+
+    /// The upstreams in the order of the config.
+    pub fn upstreams(&self) -> &[Arc<Upstream>] {
+        &self.upstreams
+    }
+
+    /// The names of all plugins in use.
+    pub(crate) fn plugin_names(&self) -> HashSet<&str> {
+        let listeners = self.listeners.iter().map(|listener| &listener.chain);
+        let chains = listeners.chain(self.routes.iter().flat_map(|route| route.chains.iter()));
+        chains.flat_map(|chain| chain.plugins()).map(|plugin| &*plugin.name).collect()
+    }
+
+    /// The listener of this name.
+    pub fn listener(&self, name: &str) -> Option<&Arc<ListenerPlan>> {
+        self.listeners.iter().find(|listener| &*listener.name == name)
+    }
+}
+
+/// A cheap clone of the place where the snapshot in force is found.
+#[derive(Clone)]
+pub struct SnapshotHandle(Arc<ArcSwap<Snapshot>>);
+
+impl SnapshotHandle {
+    /// A handle with its first snapshot.
+    pub fn new(first: Snapshot) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(first)))
+    }
+
+    /// The snapshot in force.
+    pub fn load(&self) -> Arc<Snapshot> {
+        self.0.load_full()
+    }
+
+    /// Puts `next` in force. Cannot fail; requests in flight keep the snapshot they began with.
+    pub fn replace(&self, next: Snapshot) -> Arc<Snapshot> {
+        self.0.swap(Arc::new(next))
+    }
+}

@@ -1,0 +1,134 @@
+//! Every metric family: its name, kind, unit, labels and meaning. Families are made from this table.
+
+use super::labels::{ATTEMPT_OUTCOMES, CLOSED, METHODS, PLUGIN_ERRORS, REFUSALS, STATUSES};
+use crate::telemetry::failure::FailureCode;
+
+/// One family, as the docs list it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct MetricDoc {
+    /// Full name.
+    pub name: &'static str,
+    /// Counter, gauge or histogram.
+    pub kind: Kind,
+    /// Base unit: `seconds`, `bytes`, or what is counted.
+    pub unit: &'static str,
+    /// Label names, in order.
+    pub labels: &'static [&'static str],
+    /// What it says; also its help text.
+    pub meaning: &'static str,
+    /// Upper bounds of a histogram's buckets, without infinity.
+    pub buckets: &'static [f64],
+    pub(super) owner: Owner,
+    /// How many values its labels take for one owner.
+    pub(super) children: usize,
+}
+
+/// What a family is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows.
+    Counter,
+    /// Grows and shrinks.
+    Gauge,
+    /// Counts by size.
+    Histogram,
+}
+
+/// Whose name the first label carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Owner {
+    Gateway,
+    Route,
+    Listener,
+    Upstream,
+    Plugin,
+}
+
+const REQUEST_SECONDS: &[f64] =
+    &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+const CONNECT_SECONDS: &[f64] =
+    &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
+const PLUGIN_SECONDS: &[f64] = &[0.00001, 0.0001, 0.001, 0.01, 0.1, 1.0];
+
+const fn doc(
+    name: &'static str,
+    unit: &'static str,
+    owner: Owner,
+    labels: &'static [&'static str],
+    meaning: &'static str,
+) -> MetricDoc {
+    let kind = Kind::Counter;
+    MetricDoc { name, kind, unit, labels, meaning, buckets: &[], owner, children: 1 }
+}
+
+const fn gauge(doc: MetricDoc) -> MetricDoc {
+    MetricDoc { kind: Kind::Gauge, ..doc }
+}
+
+const fn histogram(doc: MetricDoc, buckets: &'static [f64]) -> MetricDoc {
+    MetricDoc { kind: Kind::Histogram, buckets, ..doc }
+}
+
+const fn times(children: usize, doc: MetricDoc) -> MetricDoc {
+    MetricDoc { children, ..doc }
+}
+
+macro_rules! families {
+    ($($constant:ident = $doc:expr;)*) => {
+        $(pub(super) const $constant: MetricDoc = $doc;)*
+        /// Every family the gateway registers, in the order of the docs.
+        pub const DOCUMENTED: &[MetricDoc] = &[$($constant),*];
+    };
+}
+
+use Owner::*;
+
+families! {
+    REQUESTS = times(METHODS.len() * STATUSES.len(), doc("gateway_requests_total", "requests", Route, &["route", "method", "status"], "Requests finished, by method class and status class; an empty route means that none matched."));
+    FAILURES = times(FailureCode::ALL.len(), doc("gateway_request_failures_total", "requests", Route, &["route", "code"], "Requests that ended with a failure code."));
+    DURATION = histogram(doc("gateway_request_duration_seconds", "seconds", Route, &["route"], "Time from the request head to the last byte of the answer."), REQUEST_SECONDS);
+    REQUEST_BYTES = doc("gateway_request_body_bytes_total", "bytes", Route, &["route"], "Request body bytes read from clients.");
+    RESPONSE_BYTES = doc("gateway_response_body_bytes_total", "bytes", Route, &["route"], "Response body bytes written to clients.");
+    IN_FLIGHT = gauge(doc("gateway_requests_in_flight", "requests", Listener, &["listener"], "Requests begun and not finished."));
+    OPEN = gauge(doc("gateway_connections_open", "connections", Listener, &["listener"], "Client connections open."));
+    CONNECTIONS = doc("gateway_connections_total", "connections", Listener, &["listener"], "Client connections accepted, refused ones not counted.");
+    REFUSED = times(REFUSALS.len(), doc("gateway_connections_refused_total", "connections", Listener, &["listener", "reason"], "Client connections closed at once, by the limit that refused them."));
+    ENDED = times(CLOSED.len(), doc("gateway_connections_ended_total", "connections", Listener, &["listener", "reason"], "Client connections that ended before a request head was read."));
+    FIRST_BYTE = histogram(doc("gateway_request_first_byte_seconds", "seconds", Upstream, &["upstream"], "Time from an attempt's start to the first byte of its answer."), REQUEST_SECONDS);
+    ATTEMPTS = times(ATTEMPT_OUTCOMES.len(), doc("gateway_upstream_attempts_total", "attempts", Upstream, &["upstream", "outcome"], "Attempts, by failure code, or ok if an answer came."));
+    CONNECT = histogram(doc("gateway_upstream_connect_seconds", "seconds", Upstream, &["upstream"], "Time to open a connection to an endpoint, TLS included."), CONNECT_SECONDS);
+    UPSTREAM_CONNECTIONS = times(2, doc("gateway_upstream_connections_total", "connections", Upstream, &["upstream", "reused"], "Connections that attempts ran on, new or from the pool."));
+    UPSTREAM_IN_FLIGHT = gauge(doc("gateway_upstream_requests_in_flight", "requests", Upstream, &["upstream"], "Requests that hold a place at the upstream."));
+    PLUGIN_DURATION = histogram(doc("gateway_plugin_duration_seconds", "seconds", Plugin, &["plugin"], "Time a request spent in the plugin."), PLUGIN_SECONDS);
+    PLUGIN_FAILURES = times(PLUGIN_ERRORS.len(), doc("gateway_plugin_errors_total", "errors", Plugin, &["plugin", "kind"], "Hooks that failed or panicked."));
+    PLUGIN_REPLIES = doc("gateway_plugin_replies_total", "requests", Plugin, &["plugin"], "Requests that the plugin answered itself.");
+    REVISION = gauge(doc("gateway_config_revision_info", "info", Gateway, &["revision", "digest"], "Always 1; the labels name the config in use."));
+    RELOADS = times(2, doc("gateway_config_reloads_total", "reloads", Gateway, &["outcome"], "Reloads tried, by outcome."));
+    LAST_RELOAD = times(2, gauge(doc("gateway_config_last_reload_timestamp_seconds", "seconds", Gateway, &["outcome"], "When a reload last had this outcome, since 1970.")));
+    LOG_DROPPED = doc("gateway_access_log_dropped_total", "lines", Gateway, &[], "Access log lines dropped because the queue was full.");
+    LOG_FAILED = doc("gateway_access_log_failed_total", "lines", Gateway, &[], "Access log lines that the output refused.");
+    BUILD = gauge(doc("gateway_build_info", "info", Gateway, &["version"], "Always 1; the label names the program's version."));
+    CPU = doc("process_cpu_seconds_total", "seconds", Gateway, &[], "User and system time the process has spent.");
+    OPEN_FDS = gauge(doc("process_open_fds", "descriptors", Gateway, &[], "File descriptors open."));
+    MAX_FDS = gauge(doc("process_max_fds", "descriptors", Gateway, &[], "File descriptors that may be open."));
+    VIRTUAL_MEMORY = gauge(doc("process_virtual_memory_bytes", "bytes", Gateway, &[], "Virtual memory size."));
+    RESIDENT_MEMORY = gauge(doc("process_resident_memory_bytes", "bytes", Gateway, &[], "Resident memory size."));
+    START_TIME = gauge(doc("process_start_time_seconds", "seconds", Gateway, &[], "When the process started, since 1970."));
+    THREADS = gauge(doc("process_threads", "threads", Gateway, &[], "Threads of the process."));
+}
+
+/// The most series that so many configured names can lead to; one route more stands for no route.
+pub fn series_bound(routes: usize, listeners: usize, upstreams: usize, plugins: usize) -> usize {
+    let owners = |owner| match owner {
+        Gateway => 1,
+        Route => routes + 1,
+        Listener => listeners,
+        Upstream => upstreams,
+        Plugin => plugins,
+    };
+    let samples = |doc: &MetricDoc| match doc.kind {
+        Kind::Histogram => doc.buckets.len() + 3,
+        Kind::Counter | Kind::Gauge => 1,
+    };
+    DOCUMENTED.iter().map(|doc| owners(doc.owner) * doc.children * samples(doc)).sum()
+}

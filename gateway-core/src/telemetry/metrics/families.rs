@@ -1,0 +1,88 @@
+//! The families in a registry, made from the documented table.
+
+use super::documented::{self as doc, MetricDoc};
+use super::process::ProcessCollector;
+use prometheus::core::Collector;
+use prometheus::{
+    GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
+    Result,
+};
+
+/// Families by the field names of the handles, then those of the gateway itself.
+pub(super) struct Families {
+    pub(super) requests: IntCounterVec,
+    pub(super) failures: IntCounterVec,
+    pub(super) duration: HistogramVec,
+    pub(super) request_bytes: IntCounterVec,
+    pub(super) response_bytes: IntCounterVec,
+    pub(super) in_flight: IntGaugeVec,
+    pub(super) open: IntGaugeVec,
+    pub(super) connections: IntCounterVec,
+    pub(super) refused: IntCounterVec,
+    pub(super) ended: IntCounterVec,
+    pub(super) first_byte: HistogramVec,
+    pub(super) attempts: IntCounterVec,
+    pub(super) connect: HistogramVec,
+    pub(super) upstream_connections: IntCounterVec,
+    pub(super) upstream_in_flight: IntGaugeVec,
+    pub(super) plugin_duration: HistogramVec,
+    pub(super) plugin_errors: IntCounterVec,
+    pub(super) plugin_replies: IntCounterVec,
+    pub(super) revision: IntGaugeVec,
+    pub(super) reloads: IntCounterVec,
+    pub(super) last_reload: GaugeVec,
+    pub(super) log_dropped: IntCounter,
+    pub(super) log_failed: IntCounter,
+    pub(super) build: IntGaugeVec,
+}
+
+impl Families {
+    pub(super) fn register(registry: &Registry) -> Result<Families> {
+        registry.register(Box::new(ProcessCollector::new()?))?;
+        let counters = |doc| added(registry, IntCounterVec::new(opts(&doc), doc.labels)?);
+        let gauges = |doc| added(registry, IntGaugeVec::new(opts(&doc), doc.labels)?);
+        let counter = |doc| added(registry, IntCounter::with_opts(opts(&doc))?);
+        let histograms = |doc: MetricDoc| {
+            let opts = HistogramOpts::from(opts(&doc)).buckets(doc.buckets.to_vec());
+            added(registry, HistogramVec::new(opts, doc.labels)?)
+        };
+        Ok(Families {
+            requests: counters(doc::REQUESTS)?,
+            failures: counters(doc::FAILURES)?,
+            duration: histograms(doc::DURATION)?,
+            request_bytes: counters(doc::REQUEST_BYTES)?,
+            response_bytes: counters(doc::RESPONSE_BYTES)?,
+            in_flight: gauges(doc::IN_FLIGHT)?,
+            open: gauges(doc::OPEN)?,
+            connections: counters(doc::CONNECTIONS)?,
+            refused: counters(doc::REFUSED)?,
+            ended: counters(doc::ENDED)?,
+            first_byte: histograms(doc::FIRST_BYTE)?,
+            attempts: counters(doc::ATTEMPTS)?,
+            connect: histograms(doc::CONNECT)?,
+            upstream_connections: counters(doc::UPSTREAM_CONNECTIONS)?,
+            upstream_in_flight: gauges(doc::UPSTREAM_IN_FLIGHT)?,
+            plugin_duration: histograms(doc::PLUGIN_DURATION)?,
+            plugin_errors: counters(doc::PLUGIN_FAILURES)?,
+            plugin_replies: counters(doc::PLUGIN_REPLIES)?,
+            revision: gauges(doc::REVISION)?,
+            reloads: counters(doc::RELOADS)?,
+            last_reload: {
+                let family = GaugeVec::new(opts(&doc::LAST_RELOAD), doc::LAST_RELOAD.labels)?;
+                added(registry, family)?
+            },
+            log_dropped: counter(doc::LOG_DROPPED)?,
+            log_failed: counter(doc::LOG_FAILED)?,
+            build: gauges(doc::BUILD)?,
+        })
+    }
+}
+
+pub(super) fn opts(doc: &MetricDoc) -> Opts {
+    Opts::new(doc.name, doc.meaning)
+}
+
+fn added<C: Collector + Clone + 'static>(registry: &Registry, family: C) -> Result<C> {
+    registry.register(Box::new(family.clone()))?;
+    Ok(family)
+}

@@ -1,0 +1,180 @@
+//! Handles: the metrics of one route, listener, upstream or plugin, held by who moves them.
+//!
+//! A handle whose name was removed by a reload still works for requests that began before; what it
+//! counts is not shown any more.
+
+use super::families::Families;
+use super::labels::*;
+use super::series::{Name, Series, no_more_labels};
+use crate::telemetry::failure::FailureCode;
+use prometheus::{HistogramVec, IntCounterVec, IntGauge, IntGaugeVec};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What all handles have in common, for the list of names.
+pub(super) trait Handle {
+    fn new(families: &Families, name: Arc<Name>) -> Self;
+    /// Removes all series; the name takes no more.
+    fn retire(&self);
+}
+
+macro_rules! handle {
+    ($(#[$docs:meta])* $handle:ident {
+        $($field:ident: Series<$family:ty, { $count:expr }> = $labels:expr,)*
+    }) => {
+        $(#[$docs])*
+        pub struct $handle {
+            name: Arc<Name>,
+            $(pub(super) $field: Series<$family, { $count }>,)*
+        }
+
+        impl Handle for $handle {
+            fn new(families: &Families, name: Arc<Name>) -> $handle {
+                $(let $field = Series::new(&families.$field, &name, $labels);)*
+                $handle { name, $($field,)* }
+            }
+
+            fn retire(&self) {
+                self.name.retire(|| {
+                    $(self.$field.remove();)*
+                });
+            }
+        }
+
+        impl $handle {
+            /// The configured name.
+            pub fn name(&self) -> &str {
+                self.name.as_str()
+            }
+        }
+    };
+}
+
+handle! {
+    /// Metrics of one route, moved by [`super::observe`].
+    RouteMetrics {
+        requests: Series<IntCounterVec, { METHODS.len() * STATUSES.len() }> = |place| {
+            vec![METHODS[place / STATUSES.len()], STATUSES[place % STATUSES.len()]]
+        },
+        failures: Series<IntCounterVec, { FailureCode::ALL.len() }> = |place| {
+            vec![FailureCode::ALL[place].code()]
+        },
+        duration: Series<HistogramVec, { 1 }> = no_more_labels,
+        request_bytes: Series<IntCounterVec, { 1 }> = no_more_labels,
+        response_bytes: Series<IntCounterVec, { 1 }> = no_more_labels,
+    }
+}
+
+handle! {
+    /// Metrics of one listener.
+    ListenerMetrics {
+        in_flight: Series<IntGaugeVec, { 1 }> = no_more_labels,
+        open: Series<IntGaugeVec, { 1 }> = no_more_labels,
+        connections: Series<IntCounterVec, { 1 }> = no_more_labels,
+        refused: Series<IntCounterVec, { REFUSALS.len() }> = |place| vec![REFUSALS[place]],
+        ended: Series<IntCounterVec, { CLOSED.len() }> = |place| vec![CLOSED[place]],
+    }
+}
+
+handle! {
+    /// Metrics of one upstream; but for its places, moved by [`super::observe`].
+    UpstreamMetrics {
+        first_byte: Series<HistogramVec, { 1 }> = no_more_labels,
+        attempts: Series<IntCounterVec, { ATTEMPT_OUTCOMES.len() }> = |place| {
+            vec![ATTEMPT_OUTCOMES[place]]
+        },
+        connect: Series<HistogramVec, { 1 }> = no_more_labels,
+        upstream_connections: Series<IntCounterVec, { 2 }> = |place| {
+            vec![["false", "true"][place]]
+        },
+        upstream_in_flight: Series<IntGaugeVec, { 1 }> = no_more_labels,
+    }
+}
+
+handle! {
+    /// Metrics of one plugin; its times are moved by [`super::observe`].
+    PluginMetrics {
+        plugin_duration: Series<HistogramVec, { 1 }> = no_more_labels,
+        plugin_errors: Series<IntCounterVec, { PLUGIN_ERRORS.len() }> = |place| {
+            vec![PLUGIN_ERRORS[place]]
+        },
+        plugin_replies: Series<IntCounterVec, { 1 }> = no_more_labels,
+    }
+}
+
+impl ListenerMetrics {
+    /// A request begins; it ends when the guard is dropped.
+    #[must_use]
+    pub fn request(&self) -> Held {
+        Held::one_of(&self.in_flight)
+    }
+
+    /// A connection was accepted; it is open until the guard is dropped.
+    #[must_use]
+    pub fn connection(&self) -> Held {
+        count(&self.connections, 0, 1);
+        Held::one_of(&self.open)
+    }
+
+    /// A connection was closed at once.
+    pub fn refused(&self, reason: Refusal) {
+        count(&self.refused, reason as usize, 1);
+    }
+
+    /// A connection ended before a request head was read.
+    pub fn ended(&self, reason: ConnectionEnd) {
+        count(&self.ended, reason as usize, 1);
+    }
+}
+
+impl UpstreamMetrics {
+    /// A request holds a place at the upstream until the guard is dropped.
+    #[must_use]
+    pub fn request(&self) -> Held {
+        Held::one_of(&self.upstream_in_flight)
+    }
+}
+
+impl PluginMetrics {
+    /// A hook failed.
+    pub fn failed(&self, error: PluginError) {
+        count(&self.plugin_errors, error as usize, 1);
+    }
+
+    /// The plugin answered a request itself.
+    pub fn replied(&self) {
+        count(&self.plugin_replies, 0, 1);
+    }
+}
+
+/// One more in a gauge, until dropped.
+#[derive(Debug)]
+pub struct Held(Option<IntGauge>);
+
+impl Held {
+    fn one_of(gauge: &Series<IntGaugeVec, 1>) -> Held {
+        let gauge = gauge.at(0).cloned();
+        gauge.iter().for_each(IntGauge::inc);
+        Held(gauge)
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.iter().for_each(IntGauge::dec);
+    }
+}
+
+#[inline]
+pub(super) fn count<const N: usize>(series: &Series<IntCounterVec, N>, place: usize, by: u64) {
+    if let Some(counter) = series.at(place) {
+        counter.inc_by(by);
+    }
+}
+
+#[inline]
+pub(super) fn time(series: &Series<HistogramVec, 1>, duration: Duration) {
+    if let Some(histogram) = series.at(0) {
+        histogram.observe(duration.as_secs_f64());
+    }
+}

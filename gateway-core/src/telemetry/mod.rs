@@ -1,0 +1,24 @@
+//! What the gateway tells about itself: the record of a request and the sinks it goes to.
+
+pub mod access_log;
+pub mod failure;
+mod hex;
+pub mod metrics;
+pub mod record;
+pub mod redaction;
+mod sinks;
+pub mod trace;
+mod tracestate;
+
+pub use access_log::{AccessLog, AccessLogOptions};
+pub use failure::FailureCode;
+pub use hex::Ascii;
+pub use metrics::{
+    ConnectionEnd, Handles, ListenerMetrics, Metrics, PluginError, PluginMetrics, Refusal,
+    ReloadOutcome, RouteMetrics, UpstreamMetrics,
+};
+pub use record::{AttemptRecord, Phases, RequestRecord, StatusSource};
+pub use redaction::Redactor;
+pub use sinks::Telemetry;
+pub use trace::TraceContext;
+pub use tracestate::TraceState;

@@ -1,0 +1,125 @@
+//! Names under which secrets stand: headers, query parameters, cookies, fields.
+
+/// Longest part of a name that is compared; of longer ones the end.
+const LONGEST: usize = 48;
+
+/// The form in which names are compared: lower-case, without `-`, `_` and spaces.
+pub(super) fn normalise(name: &str) -> String {
+    name.chars().filter(|c| !is_ignored(*c)).flat_map(char::to_lowercase).collect()
+}
+
+/// Whether a name, or one part of a nested name, is on the list or among `more`.
+pub(super) fn is_secret(name: &[u8], more: &[String]) -> bool {
+    name.split(|byte| matches!(byte, b'[' | b']' | b'.' | b':'))
+        .any(|part| is_secret_part(part, more))
+}
+
+fn is_secret_part(part: &[u8], more: &[String]) -> bool {
+    let mut buffer = [0; LONGEST];
+    let mut start = LONGEST;
+    let mut bytes = part.iter().rev().filter(|byte| !is_ignored(char::from(**byte)));
+    while start > 0
+        && let Some(byte) = bytes.next()
+    {
+        start -= 1;
+        buffer[start] = byte.to_ascii_lowercase();
+    }
+    let end = &buffer[start..];
+    if end.is_empty() {
+        return false;
+    }
+    is_default(end, bytes.next().is_none()) || more.iter().any(|key| key.as_bytes() == end)
+}
+
+fn is_default(end: &[u8], whole: bool) -> bool {
+    const ENDINGS: [&[u8]; 8] = [
+        b"token",
+        b"secret",
+        b"password",
+        b"passwd",
+        b"passphrase",
+        b"apikey",
+        b"privatekey",
+        b"signature",
+    ];
+    let listed = matches!(
+        end,
+        b"authorization"
+            | b"proxyauthorization"
+            | b"cookie"
+            | b"setcookie"
+            | b"session"
+            | b"sessionid"
+            | b"jsessionid"
+            | b"phpsessid"
+            | b"sig"
+            | b"pwd"
+            | b"jwt"
+    );
+    whole && listed || ENDINGS.iter().any(|ending| end.ends_with(ending))
+}
+
+fn is_ignored(c: char) -> bool {
+    matches!(c, '-' | '_' | ' ')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_documented_key_is_secret_in_every_spelling() {
+        for key in [
+            "authorization",
+            "cookie",
+            "set-cookie",
+            "proxy-authorization",
+            "x-api-key",
+            "password",
+            "passwd",
+            "secret",
+            "token",
+            "api_key",
+            "access_token",
+            "refresh_token",
+            "client_secret",
+            "session",
+        ] {
+            let swapped = key.replace('_', "-").replace("x-", "X_");
+            for name in [key, &key.to_uppercase(), &swapped, &key.replace(['-', '_'], "")] {
+                assert!(is_secret(name.as_bytes(), &[]), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn endings_and_parts_of_nested_names_count() {
+        for name in [
+            "X-Amz-Security-Token",
+            "userPassword",
+            "db_secret",
+            "user[password]",
+            "user.token",
+            "tokens[0].id_token",
+            &format!("{}_token", "x".repeat(500)),
+        ] {
+            assert!(is_secret(name.as_bytes(), &[]), "{name}");
+        }
+    }
+
+    #[test]
+    fn other_names_are_not_secret() {
+        for name in ["", "-", "page", "max_tokens", "secretary", "sessions", "author", "key", "id"]
+        {
+            assert!(!is_secret(name.as_bytes(), &[]), "{name}");
+        }
+    }
+
+    #[test]
+    fn names_of_the_operator_count_whole() {
+        let more = [normalise("X-Tenant_Pin")];
+
+        assert!(is_secret(b"x_tenant-PIN", &more));
+        assert!(!is_secret(b"my_x_tenant_pin", &more));
+    }
+}

@@ -1,0 +1,124 @@
+//! Endpoints, how one is chosen, and how long an exchange with it may take.
+
+mod balance;
+mod clock;
+mod peer;
+mod socket;
+mod watch;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pingora::upstreams::peer::HttpPeer;
+
+use crate::config::UpstreamConfig;
+use crate::telemetry::UpstreamMetrics;
+
+pub use balance::RoundRobin;
+pub(crate) use clock::CoarseClock;
+pub(crate) use socket::SocketId;
+pub(crate) use watch::{Watch, Watched};
+
+/// One address inside an upstream.
+pub struct Endpoint {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Its share of requests; 0 means that it gets none.
+    pub weight: u32,
+    peer: HttpPeer,
+}
+
+/// How long the parts of an exchange may take.
+#[derive(Clone, Copy, Debug)]
+pub struct UpstreamTimeouts {
+    /// To establish a connection.
+    pub connect: Duration,
+    /// From the request's last byte sent to the response's first byte.
+    pub first_byte: Duration,
+    /// Between two reads or two writes of a body.
+    pub idle: Duration,
+    /// For the whole request, from its head to the response's last byte.
+    pub total: Option<Duration>,
+}
+
+/// A named group of endpoints that routes send to.
+///
+/// State is kept per upstream, never per route, and outlives a reload that does not change it.
+pub struct Upstream {
+    name: Arc<str>,
+    endpoints: Box<[Endpoint]>,
+    balancer: RoundRobin,
+    timeouts: UpstreamTimeouts,
+    metrics: Arc<UpstreamMetrics>,
+}
+
+impl Upstream {
+    /// Builds the upstream with one balancing sequence for each of `workers`.
+    pub(crate) fn new(
+        config: &UpstreamConfig,
+        digest: &str,
+        workers: usize,
+        metrics: Arc<UpstreamMetrics>,
+    ) -> Self {
+        let timeouts = UpstreamTimeouts {
+            connect: config.timeouts.connect.into(),
+            first_byte: config.timeouts.first_byte.into(),
+            idle: config.timeouts.idle.into(),
+            total: config.timeouts.total.map(Into::into),
+        };
+        let keepalive = config.timeouts.keepalive.into();
+        let endpoints: Box<[Endpoint]> = config
+            .endpoints
+            .iter()
+            .map(|endpoint| Endpoint {
+                address: endpoint.address,
+                weight: endpoint.weight,
+                peer: peer::template(endpoint.address, &timeouts, keepalive, digest),
+            })
+            .collect();
+        let weights: Vec<u32> = endpoints.iter().map(|endpoint| endpoint.weight).collect();
+        Self {
+            name: config.name.as_str().into(),
+            balancer: RoundRobin::new(&weights, workers),
+            endpoints,
+            timeouts,
+            metrics,
+        }
+    }
+
+    /// The name that routes, logs and metrics use.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its endpoints in the order of the config.
+    pub fn endpoints(&self) -> &[Endpoint] {
+        &self.endpoints
+    }
+
+    pub(crate) fn timeouts(&self) -> &UpstreamTimeouts {
+        &self.timeouts
+    }
+
+    pub(crate) fn metrics(&self) -> &Arc<UpstreamMetrics> {
+        &self.metrics
+    }
+
+    /// Chooses the endpoint of the next attempt: its place in [`endpoints`](Self::endpoints).
+    /// `None` when none can be chosen.
+    pub(crate) fn choose(&self, worker: usize) -> Option<usize> {
+        self.balancer.next(worker)
+    }
+
+    /// What Pingora needs to reach an endpoint, with `left` of the request's time still to go.
+    pub(crate) fn peer(&self, endpoint: usize, left: Option<Duration>) -> Option<Box<HttpPeer>> {
+        let template = &self.endpoints.get(endpoint)?.peer;
+        let mut peer = Box::new(template.clone());
+        if let Some(left) = left.filter(|left| *left < self.timeouts.connect) {
+            peer.options.connection_timeout = Some(left);
+            peer.options.total_connection_timeout = Some(left);
+        }
+        Some(peer)
+    }
+}

@@ -1,0 +1,268 @@
+//! The watch: one thread that ends exchanges whose time is up.
+//!
+//! Every request to an upstream has a slot. Its hooks say what is being waited for and for how
+//! long; reading the clock for that costs one load. Every [`ROUND`] the watch looks through the
+//! slots, and where a deadline has passed it notes why and shuts the upstream's connection down,
+//! which ends the request through Pingora's ordinary error path.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::thread;
+use std::time::Duration;
+
+use super::{CoarseClock, SocketId};
+use crate::telemetry::FailureCode;
+
+/// How often the watch looks; deadlines are met within twice this.
+const ROUND: Duration = Duration::from_millis(10);
+
+/// How soon to look again at an exchange that waits for its client.
+const STALLED: u64 = 100;
+
+/// What one request waits for.
+struct Slot {
+    started: u64,
+    total: u64,
+    deadline: u64,
+    reason: FailureCode,
+    socket: Option<SocketId>,
+    /// Set while the client does not take what is written to it.
+    stalled: Arc<AtomicBool>,
+    fired: Option<FailureCode>,
+    used: bool,
+}
+
+#[derive(Default)]
+struct Slots {
+    slots: Vec<Slot>,
+    free: Vec<usize>,
+}
+
+/// The slots of all requests, apart by worker so that workers never wait for each other.
+pub(crate) struct Watch {
+    clock: CoarseClock,
+    workers: Box<[Mutex<Slots>]>,
+}
+
+impl Watch {
+    /// Starts the thread. It ends when the last handle is gone.
+    pub(crate) fn start(workers: usize) -> std::io::Result<Arc<Self>> {
+        let workers = (0..workers.max(1)).map(|_| Mutex::default()).collect();
+        let watch = Arc::new(Self { clock: CoarseClock::new(), workers });
+        let weak = Arc::downgrade(&watch);
+        thread::Builder::new().name("gateway-watch".into()).spawn(move || run(&weak))?;
+        Ok(watch)
+    }
+
+    /// Takes a slot for a request of this worker that begins now. `stalled` says whether its client
+    /// takes what it is sent.
+    pub(crate) fn begin(self: &Arc<Self>, worker: usize, stalled: Arc<AtomicBool>) -> Watched {
+        let worker = worker % self.workers.len();
+        let slot = Slot {
+            started: self.clock.now(),
+            total: u64::MAX,
+            deadline: u64::MAX,
+            reason: FailureCode::X7,
+            socket: None,
+            stalled,
+            fired: None,
+            used: true,
+        };
+        let mut slots = self.slots(worker);
+        let place = match slots.free.pop() {
+            Some(place) => {
+                slots.slots[place] = slot;
+                place
+            }
+            None => {
+                slots.slots.push(slot);
+                slots.slots.len() - 1
+            }
+        };
+        drop(slots);
+        Watched { watch: self.clone(), worker, place }
+    }
+
+    /// How many requests are in flight, and the age of the oldest.
+    pub(crate) fn in_flight(&self) -> (usize, Duration) {
+        let now = self.clock.now();
+        let mut count = 0;
+        let mut oldest = 0;
+        for worker in 0..self.workers.len() {
+            for slot in self.slots(worker).slots.iter().filter(|slot| slot.used) {
+                count += 1;
+                oldest = oldest.max(now.saturating_sub(slot.started));
+            }
+        }
+        (count, Duration::from_millis(oldest))
+    }
+
+    fn slots(&self, worker: usize) -> std::sync::MutexGuard<'_, Slots> {
+        self.workers[worker].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn round(&self) {
+        let now = self.clock.advance();
+        for worker in 0..self.workers.len() {
+            for slot in &mut self.slots(worker).slots {
+                if slot.used && slot.fired.is_none() && slot.deadline.min(slot.total) <= now {
+                    slot.fire(now);
+                }
+            }
+        }
+    }
+}
+
+impl Slot {
+    fn fire(&mut self, now: u64) {
+        let blames_upstream = self.total > now && self.reason == FailureCode::X4;
+        if blames_upstream && self.stalled.load(Ordering::Relaxed) {
+            // The listener's write timeout bounds how long a client may do this.
+            self.deadline = now + STALLED;
+            return;
+        }
+        self.fired = Some(if self.total <= now { FailureCode::X7 } else { self.reason });
+        if let Some(socket) = self.socket {
+            socket.shut_down();
+        }
+    }
+}
+
+fn run(watch: &Weak<Watch>) {
+    while let Some(watch) = watch.upgrade() {
+        watch.round();
+        drop(watch);
+        thread::sleep(ROUND);
+    }
+}
+
+/// One request's slot, given back when dropped.
+pub(crate) struct Watched {
+    watch: Arc<Watch>,
+    worker: usize,
+    place: usize,
+}
+
+impl Watched {
+    /// Ends the whole request `after` from now.
+    pub(crate) fn limit_total(&self, after: Duration) {
+        let total = self.watch.clock.deadline(after, ROUND);
+        self.with(|slot| slot.total = total);
+    }
+
+    /// From now on this connection carries the request.
+    pub(crate) fn attach(&self, socket: Option<SocketId>) {
+        self.with(|slot| slot.socket = socket);
+    }
+
+    /// Waits for something that may take `after` from now; `reason` is what it means if it does
+    /// not come. Replaces what was waited for before.
+    pub(crate) fn expect(&self, reason: FailureCode, after: Duration) {
+        let deadline = self.watch.clock.deadline(after, ROUND);
+        self.with(|slot| {
+            slot.deadline = deadline;
+            slot.reason = reason;
+        });
+    }
+
+    /// Nothing is waited for any more, but for the request's total time.
+    pub(crate) fn relax(&self) {
+        self.with(|slot| slot.deadline = u64::MAX);
+    }
+
+    /// The connection is no longer this request's.
+    pub(crate) fn detach(&self) {
+        self.with(|slot| {
+            slot.socket = None;
+            slot.deadline = u64::MAX;
+        });
+    }
+
+    /// Why the watch ended the exchange, if it did.
+    pub(crate) fn fired(&self) -> Option<FailureCode> {
+        self.watch.slots(self.worker).slots[self.place].fired
+    }
+
+    /// How much of the request's total time is left; `None` if it has no limit.
+    pub(crate) fn left(&self) -> Option<Duration> {
+        let total = self.watch.slots(self.worker).slots[self.place].total;
+        let left = total.saturating_sub(self.watch.clock.now());
+        (total != u64::MAX).then(|| Duration::from_millis(left))
+    }
+
+    fn with(&self, change: impl FnOnce(&mut Slot)) {
+        change(&mut self.watch.slots(self.worker).slots[self.place]);
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        let mut slots = self.watch.slots(self.worker);
+        slots.slots[self.place].used = false;
+        slots.free.push(self.place);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::net::{TcpListener, TcpStream};
+    use std::os::fd::AsRawFd;
+
+    use super::*;
+
+    fn connection() -> (TcpStream, TcpStream, SocketId) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let socket = SocketId {
+            fd: client.as_raw_fd(),
+            local: client.local_addr().unwrap(),
+            remote: client.peer_addr().unwrap(),
+        };
+        let server = listener.accept().unwrap().0;
+        (client, server, socket)
+    }
+
+    #[test]
+    fn an_exchange_whose_time_is_up_is_ended_with_its_reason() {
+        let watch = Watch::start(1).unwrap();
+        let (mut client, _server, socket) = connection();
+        let watched = watch.begin(0, Arc::default());
+        watched.attach(Some(socket));
+
+        watched.expect(FailureCode::X3, Duration::from_millis(30));
+
+        assert_eq!(client.read(&mut [0; 1]).unwrap(), 0, "the read ends without a byte");
+        assert_eq!(watched.fired(), Some(FailureCode::X3));
+    }
+
+    #[test]
+    fn the_total_time_outranks_what_is_waited_for() {
+        let watch = Watch::start(1).unwrap();
+        let (mut client, _server, socket) = connection();
+        let watched = watch.begin(0, Arc::default());
+        watched.attach(Some(socket));
+
+        watched.expect(FailureCode::X4, Duration::from_secs(60));
+        watched.limit_total(Duration::from_millis(30));
+
+        assert_eq!(client.read(&mut [0; 1]).unwrap(), 0);
+        assert_eq!(watched.fired(), Some(FailureCode::X7));
+    }
+
+    #[test]
+    fn a_slot_is_used_again_and_counted_once() {
+        let watch = Watch::start(2).unwrap();
+
+        let first = watch.begin(0, Arc::default());
+        let second = watch.begin(1, Arc::default());
+        assert_eq!(watch.in_flight().0, 2);
+        drop(first);
+        let third = watch.begin(0, Arc::default());
+
+        assert_eq!(watch.in_flight().0, 2);
+        assert_eq!(third.place, 0);
+        drop((second, third));
+        assert_eq!(watch.in_flight().0, 0);
+    }
+}

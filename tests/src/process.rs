@@ -1,0 +1,121 @@
+//! The stock binary as a process.
+
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The stock binary, built with the profile of the tests.
+///
+/// # Panics
+/// It cannot be built.
+pub fn gateway_binary() -> PathBuf {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY
+        .get_or_init(|| {
+            let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+            let built = Command::new(cargo)
+                .args(["build", "--quiet", "--package", "gateway-bin", "--bin", "gateway"])
+                .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+                .status();
+            assert!(built.is_ok_and(|status| status.success()), "the gateway does not build");
+            // target/debug/deps/house-… → target/debug/gateway
+            let own = std::env::current_exe().expect("a process has an executable");
+            let profile = own.ancestors().nth(2).expect("tests lie in a folder of their profile");
+            profile.join("gateway")
+        })
+        .clone()
+}
+
+/// A running gateway process, killed when dropped.
+pub struct Process {
+    child: Child,
+    lines: Receiver<String>,
+    /// What it has said on stderr so far.
+    pub stderr: Vec<String>,
+}
+
+impl Process {
+    /// Starts `gateway` with these arguments.
+    ///
+    /// # Panics
+    /// It cannot be started.
+    pub fn start(arguments: &[&str]) -> Self {
+        let mut child = Command::new(gateway_binary())
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the gateway starts");
+        let stderr = child.stderr.take().expect("stderr is piped");
+        let (sender, lines) = channel();
+        thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { child, lines, stderr: Vec::new() }
+    }
+
+    /// Waits for a line on stderr that contains this text, and returns it.
+    ///
+    /// # Panics
+    /// None comes.
+    #[track_caller]
+    pub fn await_line(&mut self, text: &str) -> String {
+        let came = Instant::now() + PATIENCE;
+        loop {
+            let left = came.saturating_duration_since(Instant::now());
+            let Ok(line) = self.lines.recv_timeout(left) else {
+                panic!("no line with {text:?} came; there are:\n{}", self.stderr.join("\n"));
+            };
+            self.stderr.push(line.clone());
+            if line.contains(text) {
+                return line;
+            }
+        }
+    }
+
+    /// Sends a signal by its name, such as `TERM`.
+    ///
+    /// # Panics
+    /// There is no such process any more.
+    pub fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-s", name, &pid]).status();
+        assert!(sent.is_ok_and(|status| status.success()), "the signal was not sent");
+    }
+
+    /// Waits for the end.
+    ///
+    /// # Panics
+    /// It does not come.
+    #[track_caller]
+    pub fn wait(&mut self) -> ExitStatus {
+        let came = Instant::now() + PATIENCE;
+        while Instant::now() < came {
+            if let Ok(Some(status)) = self.child.try_wait() {
+                self.stderr.extend(self.lines.try_iter());
+                return status;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        panic!("the gateway does not end");
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
