@@ -1,5 +1,7 @@
 //! THE DOOR: the `gateway` command. One file a subcommand, no logic of its own.
 
+#![expect(clippy::print_stdout, reason = "a command prints its results")]
+
 mod check;
 mod logs;
 mod plugins;
@@ -77,6 +79,10 @@ fn main() -> ExitCode {
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("{error:#}");
-        ExitCode::from(gateway_core::EXIT_FAILED)
+        ExitCode::from(if error.is::<gateway_core::config::Faults>() {
+            gateway_core::EXIT_CONFIG
+        } else {
+            gateway_core::EXIT_FAILED
+        })
     })
 }

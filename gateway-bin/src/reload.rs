@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use gateway_core::admin::Client;
-use gateway_core::config::{AdminAddress, Secret};
+use gateway_core::config::{AdminAddress, Fault, Secret};
 use gateway_core::{EXIT_CONFIG, EXIT_FAILED};
 use http::StatusCode;
 
@@ -33,10 +33,9 @@ impl Reload {
             println!("revision {}", body["revision"]["number"]);
             return Ok(ExitCode::SUCCESS);
         }
-        for fault in body["faults"].as_array().into_iter().flatten() {
-            let text = |key: &str| fault[key].as_str().unwrap_or_default().to_owned();
-            let (line, column) = (&fault["line"], &fault["column"]);
-            eprintln!("{}:{line}:{column}  {}: {}", text("file"), text("path"), text("message"));
+        let faults: Vec<Fault> = serde_json::from_value(body["faults"].clone()).unwrap_or_default();
+        for fault in faults {
+            eprintln!("{fault}");
         }
         if answer.status == StatusCode::UNPROCESSABLE_ENTITY {
             return Ok(ExitCode::from(EXIT_CONFIG));

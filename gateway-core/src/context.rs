@@ -25,7 +25,9 @@ pub struct RequestCtx {
     scheme: &'static str,
     host: Option<HostText>,
     request_id: Option<Box<str>>,
-    trace: Option<Ascii<32>>,
+    trace_id: Option<Ascii<32>>,
+    /// The `traceparent` to send up, if the client's own is not passed on.
+    traceparent: Option<Ascii<55>>,
     published: Vec<(&'static str, Box<str>)>,
     extensions: Vec<(TypeId, Box<dyn Any + Send + Sync>)>,
     started: Instant,
@@ -52,7 +54,8 @@ impl RequestCtx {
             scheme: "http",
             host: None,
             request_id: None,
-            trace: None,
+            trace_id: None,
+            traceparent: None,
             published: Vec::new(),
             extensions: Vec::new(),
             started: Instant::now(),
@@ -147,11 +150,17 @@ impl RequestCtx {
 
     /// The W3C trace identifier, 32 hexadecimal digits.
     pub fn trace_id(&self) -> Option<&str> {
-        self.trace.as_ref().map(Ascii::as_str)
+        self.trace_id.as_ref().map(Ascii::as_str)
     }
 
-    pub(crate) fn set_trace_id(&mut self, trace: Ascii<32>) {
-        self.trace = Some(trace);
+    /// Goes on with the client's trace, which `begun` is `None` for, or with one begun here.
+    pub(crate) fn set_trace(&mut self, id: Ascii<32>, begun: Option<Ascii<55>>) {
+        self.trace_id = Some(id);
+        self.traceparent = begun;
+    }
+
+    pub(crate) fn traceparent(&self) -> Option<&str> {
+        self.traceparent.as_ref().map(Ascii::as_str)
     }
 
     /// A fact that a plugin published under its full name, such as `jwt.sub`.

@@ -22,3 +22,4 @@ pub use gateway::{
     Checked, EXIT_ADDRESS, EXIT_CONFIG, EXIT_FAILED, EXIT_WARNINGS, Gateway, GatewayBuilder,
 };
 pub use lifecycle::{DrainOutcome, Running, StartError};
+pub use proxy::failure_status;

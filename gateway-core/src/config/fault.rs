@@ -2,12 +2,12 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// One thing that is wrong (or, in a list of warnings, doubtful), with its place.
 ///
 /// Displays as `gateway.yaml:41:9  routes[2].plugins[0].options.audience: message`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 pub struct Fault {
     /// The file, as the operator named it.
     pub file: String,

@@ -61,6 +61,16 @@ pub struct Loaded {
     pub digest: String,
     /// The files read, the main file first.
     pub files: Vec<PathBuf>,
+    /// What the checks of the typed document found. Only [`read`] leaves any: compiling adds what
+    /// it finds itself, so that references and options are reported together.
+    pub(crate) faults: Vec<Fault>,
+}
+
+impl Loaded {
+    fn checked(mut self) -> Result<Self, Faults> {
+        Faults::refuse_any(std::mem::take(&mut self.faults))?;
+        Ok(self)
+    }
 }
 
 /// Loads a document and all it includes.
@@ -68,6 +78,15 @@ pub struct Loaded {
 /// # Errors
 /// Every fault that is found, of all files together.
 pub fn load(
+    path: &Path,
+    plugins: &dyn PluginSchemas,
+    options: &LoadOptions,
+) -> Result<Loaded, Faults> {
+    read(path, plugins, options)?.checked()
+}
+
+/// As [`load`], but leaves what the checks found for the one who compiles it.
+pub(crate) fn read(
     path: &Path,
     plugins: &dyn PluginSchemas,
     options: &LoadOptions,
@@ -88,6 +107,17 @@ pub fn load(
 /// # Errors
 /// Every fault that is found, of all files together.
 pub fn load_text(
+    name: &str,
+    base_dir: &Path,
+    text: &str,
+    plugins: &dyn PluginSchemas,
+    options: &LoadOptions,
+) -> Result<Loaded, Faults> {
+    read_text(name, base_dir, text, plugins, options)?.checked()
+}
+
+/// As [`load_text`], but leaves what the checks found for the one who compiles it.
+pub(crate) fn read_text(
     name: &str,
     base_dir: &Path,
     text: &str,
@@ -256,7 +286,7 @@ impl<'a> Load<'a> {
     /// Types and checks the merged document.
     fn finish(mut self, root: &Value, files: Vec<PathBuf>) -> Result<Loaded, Faults> {
         let mut config = Config::deserialize(root).map_err(|_| self.typing_fault(root))?;
-        Faults::refuse_any(check::check(&config, &self.document))?;
+        let faults = check::check(&config, &self.document);
         config.secrets = self.secrets;
         self.warnings.extend(check::warnings(&config, &self.document));
         self.warnings.sort();
@@ -266,6 +296,7 @@ impl<'a> Load<'a> {
             warnings: self.warnings,
             digest: digest(root),
             files,
+            faults,
         })
     }
 

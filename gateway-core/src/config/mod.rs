@@ -50,6 +50,7 @@ pub use file_path::FilePath;
 pub use host::HostPattern;
 pub use listener::{ListenerConfig, ListenerLimits, ListenerTimeouts};
 pub use load::{Env, LoadOptions, Loaded, PluginSchemas, load, load_text};
+pub(crate) use load::{read, read_text};
 pub use method::MethodName;
 pub use name::Name;
 pub use path::{ConfigPath, Segment};

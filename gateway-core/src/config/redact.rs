@@ -9,7 +9,7 @@ use super::path::Segment;
 use super::secret::HIDDEN;
 
 /// Keys whose texts are taken for secrets wherever they stand in a plugin's options.
-const NAMES: [&str; 14] = [
+const NAMES: [&str; 20] = [
     "password",
     "passwd",
     "passphrase",
@@ -24,6 +24,12 @@ const NAMES: [&str; 14] = [
     "signing_key",
     "credential",
     "authorization",
+    "proxy_authorization",
+    "cookie",
+    "set_cookie",
+    "session",
+    "refresh_token",
+    "x_api_key",
 ];
 
 /// As [`NAMES`], where the key holds a list of them.

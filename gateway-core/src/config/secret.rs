@@ -33,6 +33,16 @@ pub struct Secret(SecretString);
 const LARGEST_FILE: u64 = 1 << 20;
 
 impl SecretConfig {
+    /// Whether both name the same place, or hold the same text.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Literal(one), Self::Literal(other)) => one.expose() == other.expose(),
+            (Self::Env(one), Self::Env(other)) => one == other,
+            (Self::File(one), Self::File(other)) => one == other,
+            _ => false,
+        }
+    }
+
     /// Fetches the secret.
     ///
     /// # Errors

@@ -10,6 +10,8 @@ use super::State;
 /// How long an idle connection is left open once a drain has begun. A client that is just sending
 /// on it would see a reset; after this it has had its answer and a `Connection: close`.
 const IDLE_GRACE: Duration = Duration::from_secs(2);
+/// How long requests that were cut may take to be answered and recorded.
+const LAST_ANSWERS: Duration = Duration::from_millis(250);
 const STEP: Duration = Duration::from_millis(20);
 
 /// How a drain ended.
@@ -32,6 +34,7 @@ pub(super) fn drain(state: &State, limit: Duration, hurry: &watch::Receiver<bool
         if waited >= limit || *hurry.borrow() {
             let cut = state.connections.open();
             tracing::warn!(connections = cut, "drain ended before all connections did");
+            cut_requests(state);
             return DrainOutcome::Cut(cut);
         }
         if waited >= IDLE_GRACE.min(limit / 2) && !*state.idle.borrow() {
@@ -41,4 +44,13 @@ pub(super) fn drain(state: &State, limit: Duration, hurry: &watch::Receiver<bool
     }
     tracing::info!("drained");
     DrainOutcome::Complete
+}
+
+/// Ends what still runs by its ordinary error path, so that it is answered and recorded.
+fn cut_requests(state: &State) {
+    state.watch.cut();
+    let began = Instant::now();
+    while state.watch.in_flight().0 > 0 && began.elapsed() < LAST_ANSWERS {
+        thread::sleep(STEP);
+    }
 }

@@ -73,6 +73,7 @@ pub(crate) fn start(builder: Builder) -> Result<Running, StartError> {
         running.workers.push(started);
     }
     if let Some(admin) = admin {
+        tracing::info!(address = admin.address(), "admin calls are answered");
         admin.serve(&state, &runtime).map_err(system("cannot start the admin server"))?;
     }
     for (name, address) in running.listeners() {

@@ -1,8 +1,10 @@
 //! What is known of a connection, shared by its wrapper and the requests on it.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use http::HeaderValue;
 
 use crate::snapshot::ListenerPlan;
 
@@ -18,6 +20,16 @@ pub(crate) enum Phase {
     Idle = 2,
 }
 
+/// Whether it is the client that is waited for. While it is, an upstream cannot be blamed for
+/// silence.
+#[derive(Debug, Default)]
+pub(crate) struct ClientWaits {
+    /// The client does not take what is written to it.
+    pub(crate) to_write: AtomicBool,
+    /// Pingora asked for more from the client and there was none.
+    pub(crate) to_read: AtomicBool,
+}
+
 /// One connection from a client.
 #[derive(Debug)]
 pub(crate) struct Conn {
@@ -30,7 +42,19 @@ pub(crate) struct Conn {
     /// Whether the current head has become a request.
     claimed: AtomicBool,
     linger: AtomicBool,
-    stalled: Arc<AtomicBool>,
+    waits: Arc<ClientWaits>,
+    introduction: Mutex<Option<Introduction>>,
+}
+
+/// How the gateway introduces the client of a connection to upstreams.
+#[derive(Clone, Debug)]
+pub(crate) struct Introduction {
+    /// The host that was asked for.
+    pub(crate) host: Option<HeaderValue>,
+    /// The value of `X-Forwarded-For`.
+    pub(crate) forwarded_for: HeaderValue,
+    /// The value of `Forwarded`.
+    pub(crate) forwarded: HeaderValue,
 }
 
 impl Conn {
@@ -43,7 +67,8 @@ impl Conn {
             requests: AtomicU32::new(0),
             claimed: AtomicBool::new(false),
             linger: AtomicBool::new(false),
-            stalled: Arc::default(),
+            waits: Arc::default(),
+            introduction: Mutex::default(),
         }
     }
 
@@ -97,14 +122,28 @@ impl Conn {
         self.linger.store(true, Ordering::Relaxed);
     }
 
-    /// Whether the client does not take what is written to it. While it does not, an upstream
-    /// cannot be blamed for silence.
-    pub(crate) fn stalled(&self) -> Arc<AtomicBool> {
-        self.stalled.clone()
+    /// What of this connection an upstream cannot be blamed for.
+    pub(crate) fn waits(&self) -> Arc<ClientWaits> {
+        self.waits.clone()
     }
 
     pub(super) fn set_stalled(&self, stalled: bool) {
-        self.stalled.store(stalled, Ordering::Relaxed);
+        self.waits.to_write.store(stalled, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_awaited(&self, awaited: bool) {
+        self.waits.to_read.store(awaited, Ordering::Relaxed);
+    }
+
+    /// How the client was introduced by its last request.
+    pub(crate) fn introduction(&self) -> Option<Introduction> {
+        self.introduction.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Keeps an introduction for the next request.
+    pub(crate) fn introduce(&self, introduction: Introduction) {
+        let mut held = self.introduction.lock().unwrap_or_else(PoisonError::into_inner);
+        *held = Some(introduction);
     }
 
     pub(super) fn lingers(&self) -> bool {

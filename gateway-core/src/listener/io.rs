@@ -38,6 +38,8 @@ const LINGER_BYTES: usize = 1024 * 1024;
 
 const TIMEOUT: &[u8] =
     b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+const BAD_REQUEST: &[u8] =
+    b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
 const TOO_LARGE: &[u8] = b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
 
 /// A client's connection.
@@ -55,6 +57,8 @@ pub(crate) struct GatewayIo {
     ended: bool,
     idling: bool,
     deadline: Instant,
+    /// When the client must have taken something; `None` while it does.
+    write_deadline: Option<Instant>,
     /// One timer a connection, moved and never dropped: making one a request would wake the driver.
     timer: Pin<Box<Sleep>>,
     sockets: Arc<SocketDigest>,
@@ -77,6 +81,7 @@ impl GatewayIo {
             answer: None,
             ended: false,
             idling: false,
+            write_deadline: None,
             timer: Box::pin(tokio::time::sleep_until(deadline)),
             deadline,
             sockets: Arc::new(sockets),
@@ -94,7 +99,7 @@ impl GatewayIo {
     /// Notes bytes that arrived: they may begin a head, go on with one, or belong to a body.
     fn arrived(&mut self, bytes: &[u8]) {
         match self.conn.phase() {
-            Phase::Busy => return,
+            Phase::Busy => return self.head.pass(),
             Phase::Head => {}
             Phase::Idle => {
                 self.idling = false;
@@ -107,6 +112,7 @@ impl GatewayIo {
             Head::Partial => {}
             Head::Complete => self.conn.set_phase(Phase::Busy),
             Head::TooLarge => self.refuse(TOO_LARGE, ConnectionEnd::HeaderTooLarge),
+            Head::BadRequestLine => self.refuse(BAD_REQUEST, ConnectionEnd::BadRequest),
             Head::TooManyFields => self.refuse(TOO_LARGE, ConnectionEnd::TooManyHeaders),
         }
     }
@@ -160,6 +166,27 @@ impl GatewayIo {
         }
     }
 
+    /// Bounds how long the client may take nothing of what is written to it.
+    fn in_time(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        self.conn.set_stalled(written.is_pending());
+        if written.is_ready() {
+            self.write_deadline = None;
+            return written;
+        }
+        let limit = self.conn.listener.timeouts.write;
+        let deadline = *self.write_deadline.get_or_insert_with(|| Instant::now() + limit);
+        // While a request is served nothing else uses the timer.
+        if self.timer.deadline() != deadline {
+            self.timer.as_mut().reset(deadline);
+        }
+        ready!(self.timer.as_mut().poll(cx));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+
     /// Sends our own answer, then says that nothing more will be sent.
     fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while let Some(rest) = self.answer.filter(|rest| !rest.is_empty()) {
@@ -208,9 +235,18 @@ impl AsyncRead for GatewayIo {
                 buf.put_slice(&self.ahead[..length]);
                 self.ahead.advance(length);
             } else if self.tcp().poll_read(cx, buf)?.is_pending() {
+                self.conn.set_awaited(true);
+                if self.conn.phase() == Phase::Busy && !self.gathered.is_empty() {
+                    // Pingora waits for more of a response whose length is known and does not
+                    // flush what there is: the client gets it now, not with the rest.
+                    if let Poll::Ready(Err(error)) = self.as_mut().poll_flush(cx) {
+                        return Poll::Ready(Err(error));
+                    }
+                }
                 ready!(self.poll_deadline(cx));
             }
             let arrived = &buf.filled()[before..];
+            self.conn.set_awaited(false);
             if !arrived.is_empty() {
                 self.arrived(arrived);
             } else if self.conn.phase() != Phase::Busy {
@@ -241,15 +277,13 @@ impl AsyncWrite for GatewayIo {
         loop {
             if self.gathered.is_empty() {
                 let written = self.tcp().poll_write(cx, buf);
-                self.conn.set_stalled(written.is_pending());
-                return written;
+                return self.in_time(cx, written);
             }
             let this = &mut *self;
             let tcp = Pin::new(this.tcp.as_mut().expect("taken only when dropped"));
             let parts = [io::IoSlice::new(&this.gathered), io::IoSlice::new(buf)];
             let written = tcp.poll_write_vectored(cx, &parts);
-            this.conn.set_stalled(written.is_pending());
-            let written = ready!(written)?;
+            let written = ready!(this.in_time(cx, written))?;
             let waiting = this.gathered.len();
             this.gathered.advance(written.min(waiting));
             match written.saturating_sub(waiting) {
@@ -268,8 +302,7 @@ impl AsyncWrite for GatewayIo {
             let this = &mut *self;
             let tcp = Pin::new(this.tcp.as_mut().expect("taken only when dropped"));
             let written = tcp.poll_write(cx, &this.gathered);
-            this.conn.set_stalled(written.is_pending());
-            let written = ready!(written)?;
+            let written = ready!(this.in_time(cx, written))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }

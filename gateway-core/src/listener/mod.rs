@@ -14,6 +14,6 @@ mod permit;
 pub use bind::{BindError, Bound, bind};
 
 pub(crate) use accept::Acceptor;
-pub(crate) use conn::Conn;
+pub(crate) use conn::{ClientWaits, Conn, Introduction};
 pub(crate) use io::connection;
 pub(crate) use permit::Connections;

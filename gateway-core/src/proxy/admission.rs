@@ -32,8 +32,20 @@ pub(super) fn admit(
     }
     check_expectation(&head.headers)?;
     let host = host(head)?;
+    complete_host(head)?;
     normalise_target(head)?;
     Ok(host)
+}
+
+/// What is asked for in absolute form is asked for upstream too, where HTTP/1.0 had no Host (RFC
+/// 9112, section 3.2.2).
+fn complete_host(head: &mut RequestHeader) -> Result<(), Box<Reply>> {
+    if head.version > Version::HTTP_10 || head.headers.contains_key(header::HOST) {
+        return Ok(());
+    }
+    let own = head.uri.authority().map(|authority| authority.as_str());
+    let Some(authority) = own.or_else(|| absolute(head)).map(str::to_owned) else { return Ok(()) };
+    head.insert_header("Host", authority).map_err(|_| bad_request("the Host is not valid"))
 }
 
 fn check_framing(
@@ -43,6 +55,11 @@ fn check_framing(
 ) -> Result<(), Box<Reply>> {
     if raw.0.len() > limits.header_bytes || head.headers.len() > limits.headers {
         return Err(too_large());
+    }
+    // The parsed target has lost a fragment, which no request has (RFC 9112, section 3.2).
+    let line = raw.0.split(|byte| *byte == b'\n').find(|line| line.len() > 1).unwrap_or_default();
+    if line.contains(&b'#') {
+        return Err(bad_request("the target holds a fragment"));
     }
     let mut codings = head.headers.get_all(header::TRANSFER_ENCODING).iter();
     let Some(coding) = codings.next() else { return Ok(()) };
@@ -87,14 +104,28 @@ fn check_expectation(headers: &HeaderMap) -> Result<(), Box<Reply>> {
 /// differs from the target's authority.
 fn host(head: &RequestHeader) -> Result<Option<HostText>, Box<Reply>> {
     let authority = head.uri.authority().map(|authority| authority.as_str());
-    let field = head.headers.get(header::HOST);
-    let raw = match (authority, field) {
-        (Some(authority), _) => authority,
-        (None, Some(field)) => field.to_str().map_err(|_| bad_request("the Host is not valid"))?,
+    let host = match (authority.or_else(|| absolute(head)), head.headers.get(header::HOST)) {
         (None, None) if head.version <= Version::HTTP_10 => return Ok(None),
+        (_, None) if head.version == Version::HTTP_11 => {
+            return Err(bad_request("the Host is missing"));
+        }
+        (Some(authority), _) => HostText::new(authority),
+        (None, Some(field)) => HostText::of_field(field),
         (None, None) => return Err(bad_request("the Host is missing")),
     };
-    HostText::new(raw).map(Some).map_err(|fault| bad_request(&fault.to_string()))
+    host.map(Some).map_err(|fault| bad_request(&fault.to_string()))
+}
+
+/// The authority of a target in absolute form, which outranks Host (RFC 9112, section 3.2.2).
+fn absolute(head: &RequestHeader) -> Option<&str> {
+    let raw = head.raw_path();
+    if raw.first() == Some(&b'/') {
+        return None;
+    }
+    match split_target(&head.method, std::str::from_utf8(raw).ok()?).ok()? {
+        Target::Resource { authority, .. } => authority,
+        Target::Server => None,
+    }
 }
 
 /// Rewrites the target to origin form with its path normalised. Costs nothing if it already is.

@@ -21,10 +21,15 @@ const ECHO_BODY: usize = 1024 * 1024;
 
 /// Sends a reply past the response phases of the request's chain.
 pub(super) async fn send(session: &mut Session, open: &mut Open, reply: Reply) -> Result<()> {
+    open.source = StatusSource::Gateway;
     if let Some(code) = reply.failure {
         open.ctx.fail(code);
+        if super::failure::status(code).is_none() {
+            // Nobody is there to be answered.
+            session.set_keepalive(None);
+            return Ok(());
+        }
     }
-    open.source = StatusSource::Gateway;
     let (response, body) = compose(session, open, reply).await?;
     if !open.http2 && !session.is_body_done() {
         // What is left of the request's body cannot be told from a next request.
@@ -100,32 +105,52 @@ pub(super) async fn drain(session: &mut Session, open: &Open) {
 }
 
 /// The answer that a route's `reply` describes.
-pub(super) async fn planned(session: &mut Session, open: &mut Open, plan: &ReplyPlan) -> Reply {
+///
+/// # Errors
+/// The body it is to show cannot be read; what to answer instead.
+pub(super) async fn planned(
+    session: &mut Session,
+    open: &mut Open,
+    plan: &ReplyPlan,
+) -> std::result::Result<Reply, Box<Reply>> {
     let mut reply = Reply::new(plan.status).with_body(plan.body.clone());
     reply.headers = plan.headers.to_vec();
     if plan.echo {
-        let body = read(session, open).await;
+        let body = read(session, open).await?;
         reply.body = echo(session, open, &body).into();
         let json = http::HeaderValue::from_static("application/json");
         reply.set(header::CONTENT_TYPE, json);
     }
-    reply
+    Ok(reply)
 }
 
-async fn read(session: &mut Session, open: &mut Open) -> BytesMut {
+async fn read(
+    session: &mut Session,
+    open: &mut Open,
+) -> std::result::Result<BytesMut, Box<Reply>> {
+    let limit = open.ctx.listener().limits.body_bytes.unwrap_or(u64::MAX);
     let mut body = BytesMut::new();
-    if session.is_body_empty() || session.write_continue_if_expected().await.is_err() {
-        return body;
+    if session.is_body_empty() {
+        return Ok(body);
     }
+    session.write_continue_if_expected().await.map_err(unread)?;
     while body.len() < ECHO_BODY {
-        match session.read_request_body().await {
-            Ok(Some(chunk)) => body.extend_from_slice(&chunk),
-            Ok(None) | Err(_) => break,
+        let Some(chunk) = session.read_request_body().await.map_err(unread)? else { break };
+        body.extend_from_slice(&chunk);
+        open.body_bytes = body.len() as u64;
+        if open.body_bytes > limit {
+            return Err(super::body_too_large());
         }
     }
-    open.body_bytes = body.len() as u64;
     body.truncate(ECHO_BODY);
-    body
+    Ok(body)
+}
+
+/// What to answer to a request whose body cannot be read to its end.
+fn unread(mut error: Box<pingora::Error>) -> Box<Reply> {
+    error.as_down();
+    let code = super::failure::code(&error, Progress::Connecting);
+    Box::new(super::refusal(code).closing())
 }
 
 /// Reads a whole body of at most `max` bytes, for the plugins that want it whole. `None` if the
@@ -149,14 +174,13 @@ pub(super) async fn collect(
     if announced.is_some_and(|length| length > max) {
         return Err(super::body_too_large());
     }
-    let gone = |_| Box::new(super::refusal(crate::telemetry::FailureCode::D4).closing());
-    session.write_continue_if_expected().await.map_err(gone)?;
+    session.write_continue_if_expected().await.map_err(unread)?;
     let mut body = BytesMut::new();
     loop {
         if announced.is_none_or(|length| length - body.len().min(length) <= HELD) {
             session.enable_retry_buffering();
         }
-        match session.read_request_body().await.map_err(gone)? {
+        match session.read_request_body().await.map_err(unread)? {
             Some(chunk) if body.len() + chunk.len() > max => return Err(super::body_too_large()),
             Some(chunk) => body.extend_from_slice(&chunk),
             None => return Ok(Some(body.freeze())),

@@ -16,7 +16,8 @@ use crate::upstream::{Upstream, Watched};
 /// One request between Pingora's callbacks. Empty until its head has been read.
 #[derive(Default)]
 pub(crate) struct Exchange {
-    open: Option<Open>,
+    /// Boxed, because Pingora moves it from future to future.
+    open: Option<Box<Open>>,
 }
 
 /// One request from its head to its record.
@@ -57,7 +58,7 @@ pub(super) struct Target {
 
 impl Exchange {
     pub(super) fn begin(&mut self, open: Open) {
-        self.open = Some(open);
+        self.open = Some(Box::new(open));
     }
 
     /// The request. Pingora calls `early_request_filter`, which begins it, before any other hook.
@@ -95,13 +96,17 @@ impl Open {
     /// The request's body moved on: what is waited for next.
     pub(super) fn expect_progress(&self, end_of_body: bool) {
         let Some(target) = &self.target else { return };
+        if target.first_byte.is_some() {
+            // The response did not wait for the request's end; its own limit holds.
+            return;
+        }
         if end_of_body {
             self.watched.expect(FailureCode::X3, target.upstream.timeouts().first_byte);
         } else if self.http2 {
             // Pingora bounds the wait for a body on HTTP/1 alone.
             self.watched.expect(FailureCode::D4, self.ctx.listener().timeouts.body_read);
         } else {
-            self.watched.relax();
+            self.watched.expect_taken(target.upstream.timeouts().idle);
         }
     }
 
@@ -113,15 +118,16 @@ impl Open {
         self.body_arrived();
     }
 
-    /// A part of the response's body is here. Pingora itself bounds the wait for the next by the
-    /// longer of two timeouts; the watch is needed where this one is the shorter.
+    /// A part of the response's body is here; the next may take the idle timeout. On HTTP/2 only
+    /// the stream knows whether its client took this part, so that Pingora, which counts while it
+    /// reads, bounds the wait if its timer is the idle timeout's.
     pub(super) fn body_arrived(&self) {
         let Some(target) = &self.target else { return };
         let timeouts = target.upstream.timeouts();
-        if timeouts.idle < timeouts.first_byte {
-            self.watched.expect(FailureCode::X4, timeouts.idle);
-        } else {
+        if self.http2 && timeouts.idle >= timeouts.first_byte {
             self.watched.relax();
+        } else {
+            self.watched.expect(FailureCode::X4, timeouts.idle);
         }
     }
 

@@ -18,7 +18,7 @@ pub(super) enum Progress {
 
 /// The status that a failure has before a response head went down. `None` where no answer can
 /// reach the client; such a request is logged as 499 if it failed before its response.
-pub(super) fn status(code: FailureCode) -> Option<StatusCode> {
+pub fn status(code: FailureCode) -> Option<StatusCode> {
     use FailureCode::*;
     Some(match code {
         D1 | D2 | D5 => return None,
@@ -42,6 +42,7 @@ pub(super) const CLIENT_GONE: u16 = 499;
 /// What to call an error that Pingora reports.
 pub(super) fn code(error: &Error, progress: Progress) -> FailureCode {
     match (error.esource(), progress) {
+        (ErrorSource::Downstream, _) if is_late(error) => FailureCode::D4,
         (ErrorSource::Downstream, _) => downstream(error.etype(), progress),
         (_, Progress::Connecting) => connecting(error),
         (ErrorSource::Upstream, _) => exchange(error.etype(), progress),
@@ -49,10 +50,15 @@ pub(super) fn code(error: &Error, progress: Progress) -> FailureCode {
     }
 }
 
+/// Whether the connection itself ended it because the client took nothing in time.
+fn is_late(error: &Error) -> bool {
+    let cause = error.root_cause().downcast_ref::<std::io::Error>();
+    cause.is_some_and(|cause| cause.kind() == std::io::ErrorKind::TimedOut)
+}
+
 fn downstream(kind: &ErrorType, progress: Progress) -> FailureCode {
     match kind {
-        ErrorType::ReadTimedout => FailureCode::D4,
-        ErrorType::WriteTimedout => FailureCode::D2,
+        ErrorType::ReadTimedout | ErrorType::WriteTimedout => FailureCode::D4,
         ErrorType::InvalidHTTPHeader | ErrorType::InvalidH2 | ErrorType::ConnectError => {
             FailureCode::D3
         }

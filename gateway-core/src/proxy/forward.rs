@@ -4,10 +4,14 @@ use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
 
 use http::{HeaderName, HeaderValue, Version, header};
+use pingora::{ErrorType, OrErr};
 use pingora_http::RequestHeader;
 
 use super::client::{FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO, is_trusted};
 use crate::context::RequestCtx;
+use crate::listener::{Conn, Introduction};
+
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// What a field that cannot be written means; it cannot happen with the texts made here.
 type Outcome = pingora::Result<()>;
@@ -19,66 +23,120 @@ type Outcome = pingora::Result<()>;
 pub(super) fn prepare(
     head: &mut RequestHeader,
     ctx: &RequestCtx,
+    conn: &Conn,
     endpoint: SocketAddr,
     received: Version,
 ) -> Outcome {
-    let trusted = is_trusted(ctx.peer_ip(), &ctx.listener().trusted);
-    let peer = ctx.peer_ip().to_canonical();
+    make_room(head)?;
     let host = head.headers.get(header::HOST).cloned();
-    forwarded_for(head, peer, trusted)?;
-    if !(trusted && head.headers.contains_key(FORWARDED_PROTO)) {
-        head.insert_header(FORWARDED_PROTO, HeaderValue::from_static(ctx.scheme()))?;
+    if is_trusted(ctx.peer_ip(), &ctx.listener().trusted) {
+        carry_on(head, ctx, host.as_ref())?;
+    } else {
+        introduce(head, ctx, conn, host.as_ref())?;
     }
-    match host {
-        Some(host) if trusted && head.headers.contains_key(FORWARDED_HOST) => {
-            forwarded(head, peer, ctx.scheme(), Some(&host), trusted)?;
+    if host.is_none() {
+        // HTTP/1.0 may come without Host; HTTP/1.1, which goes up, may not.
+        head.insert_header("Host", endpoint.to_string())?;
+    }
+    if let Some(traceparent) = ctx.traceparent() {
+        // What stands in their place is no trace context, so its state means nothing.
+        if head.headers.contains_key(TRACESTATE) {
+            head.remove_header(&TRACESTATE);
         }
-        Some(host) => {
-            forwarded(head, peer, ctx.scheme(), Some(&host), trusted)?;
-            head.insert_header(FORWARDED_HOST, host)?;
-        }
-        None => {
-            forwarded(head, peer, ctx.scheme(), None, trusted)?;
-            // HTTP/1.0 may come without Host; HTTP/1.1, which goes up, may not.
-            head.insert_header(header::HOST, endpoint.to_string())?;
-        }
+        head.insert_header("traceparent", traceparent)?;
     }
     via(head, received)?;
     join_cookies(head)?;
     one_content_length(head)
 }
 
-fn forwarded_for(head: &mut RequestHeader, peer: IpAddr, trusted: bool) -> Outcome {
-    let mut value = String::with_capacity(48);
-    if trusted {
-        join(head, &FORWARDED_FOR, &mut value);
+/// Fields that are added to a request.
+const ADDED: usize = 8;
+
+/// Gives a short head room for what is added to it. Pingora's copy has none to spare, and a map
+/// that grows from one field to seven is built again three times over. A longer head grows once.
+fn make_room(head: &mut RequestHeader) -> Outcome {
+    let fields = head.headers.len();
+    if fields >= ADDED || head.uri.authority().is_some() || !head.has_case() {
+        return Ok(());
     }
-    append(&mut value, ", ", format_args!("{peer}"));
-    head.insert_header(FORWARDED_FOR, value)
+    let mut roomy =
+        RequestHeader::build(head.method.clone(), head.raw_path(), Some(fields + ADDED))?;
+    roomy.set_version(head.version);
+    for (name, value) in head.case_header_iter() {
+        roomy.append_header(name.clone(), value.clone())?;
+    }
+    *head = roomy;
+    Ok(())
 }
 
-/// `Forwarded` by RFC 7239.
-fn forwarded(
+/// What the gateway itself knows of the client. The values are the same for every request of a
+/// connection that asks for the same host, so the connection keeps them.
+fn introduce(
     head: &mut RequestHeader,
-    peer: IpAddr,
-    scheme: &str,
+    ctx: &RequestCtx,
+    conn: &Conn,
     host: Option<&HeaderValue>,
-    trusted: bool,
 ) -> Outcome {
-    let mut value = String::with_capacity(64);
-    if trusted {
-        join(head, &header::FORWARDED, &mut value);
+    let peer = ctx.peer_ip().to_canonical();
+    let known = conn.introduction().filter(|known| known.host.as_ref() == host);
+    let known = known.map_or_else(
+        || {
+            let made = Introduction {
+                host: host.cloned(),
+                forwarded_for: HeaderValue::try_from(peer.to_string())?,
+                forwarded: HeaderValue::try_from(element(peer, ctx.scheme(), host))?,
+            };
+            conn.introduce(made.clone());
+            Ok::<_, http::header::InvalidHeaderValue>(made)
+        },
+        Ok,
+    );
+    let known = known.or_err(ErrorType::InvalidHTTPHeader, "forwarded fields")?;
+    head.insert_header("X-Forwarded-For", known.forwarded_for)?;
+    head.insert_header("X-Forwarded-Proto", HeaderValue::from_static(ctx.scheme()))?;
+    head.insert_header("Forwarded", known.forwarded)?;
+    match known.host {
+        Some(host) => head.insert_header("X-Forwarded-Host", host),
+        None => {
+            head.remove_header(&FORWARDED_HOST);
+            Ok(())
+        }
     }
-    match peer {
-        IpAddr::V4(v4) => append(&mut value, ", ", format_args!("for={v4}")),
-        IpAddr::V6(v6) => append(&mut value, ", ", format_args!("for=\"[{v6}]\"")),
+}
+
+/// What a trusted proxy says of the client, and that the request came through it.
+fn carry_on(head: &mut RequestHeader, ctx: &RequestCtx, host: Option<&HeaderValue>) -> Outcome {
+    let peer = ctx.peer_ip().to_canonical();
+    let mut value = joined(head, &FORWARDED_FOR);
+    append(&mut value, &peer.to_string());
+    head.insert_header("X-Forwarded-For", value)?;
+    let mut value = joined(head, &header::FORWARDED);
+    append(&mut value, &element(peer, ctx.scheme(), host));
+    head.insert_header("Forwarded", value)?;
+    if !head.headers.contains_key(FORWARDED_PROTO) {
+        head.insert_header("X-Forwarded-Proto", HeaderValue::from_static(ctx.scheme()))?;
     }
-    if let Some(host) = host.and_then(|host| host.to_str().ok()) {
-        // Hosts that get here hold neither quotes nor backslashes.
-        append(&mut value, ";", format_args!("host=\"{host}\""));
+    match host {
+        Some(host) if !head.headers.contains_key(FORWARDED_HOST) => {
+            head.insert_header("X-Forwarded-Host", host.clone())
+        }
+        _ => Ok(()),
     }
-    append(&mut value, ";", format_args!("proto={scheme}"));
-    head.insert_header(header::FORWARDED, value)
+}
+
+/// One element of `Forwarded` (RFC 7239).
+fn element(peer: IpAddr, scheme: &str, host: Option<&HeaderValue>) -> String {
+    let mut text = match peer {
+        IpAddr::V4(v4) => format!("for={v4}"),
+        IpAddr::V6(v6) => format!("for=\"[{v6}]\""),
+    };
+    // Hosts that get here hold neither quotes nor backslashes. Writing to a String cannot fail.
+    let _ = match host.and_then(|host| host.to_str().ok()) {
+        Some(host) => write!(text, ";host=\"{host}\";proto={scheme}"),
+        None => write!(text, ";proto={scheme}"),
+    };
+    text
 }
 
 /// `Via` by RFC 9110, section 7.6.3.
@@ -88,7 +146,7 @@ fn via(head: &mut RequestHeader, received: Version) -> Outcome {
         Version::HTTP_11 => HeaderValue::from_static("1.1 gateway"),
         _ => HeaderValue::from_static("1.0 gateway"),
     };
-    head.append_header(header::VIA, version)?;
+    head.append_header("Via", version)?;
     Ok(())
 }
 
@@ -120,19 +178,20 @@ fn one_content_length(head: &mut RequestHeader) -> Outcome {
     }
 }
 
-/// Joins all fields of one name in their order.
-fn join(head: &RequestHeader, name: &HeaderName, into: &mut String) {
+/// All fields of one name in their order, as a list.
+fn joined(head: &RequestHeader, name: &HeaderName) -> String {
+    let mut list = String::new();
     for field in head.headers.get_all(name) {
         if let Ok(text) = field.to_str() {
-            append(into, ", ", format_args!("{text}"));
+            append(&mut list, text);
         }
     }
+    list
 }
 
-fn append(into: &mut String, separator: &str, text: std::fmt::Arguments<'_>) {
-    if !into.is_empty() {
-        into.push_str(separator);
+fn append(list: &mut String, element: &str) {
+    if !list.is_empty() {
+        list.push_str(", ");
     }
-    // Writing to a String cannot fail.
-    let _ = into.write_fmt(text);
+    list.push_str(element);
 }

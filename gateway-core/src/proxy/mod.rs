@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderValue, StatusCode, Version, header};
 use pingora::modules::http::HttpModules;
 use pingora::protocols::Digest;
 use pingora::upstreams::peer::HttpPeer;
@@ -26,6 +26,8 @@ use pingora::{Error, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 use tokio::sync::watch;
+
+pub use failure::status as failure_status;
 
 use self::exchange::{Exchange, Open, Target};
 use self::failure::Progress;
@@ -85,7 +87,10 @@ impl GatewayProxy {
             return Some(reply);
         }
         match &route?.action {
-            Action::Reply(plan) => Some(Box::new(answer::planned(session, open, plan).await)),
+            Action::Reply(plan) => {
+                let reply = answer::planned(session, open, plan).await;
+                Some(reply.map_or_else(|refusal| refusal, Box::new))
+            }
             Action::Upstream(upstream) => self.target(open, upstream),
         }
     }
@@ -164,7 +169,9 @@ impl GatewayProxy {
         open: &mut Open,
         max: usize,
     ) -> Result<(), Box<Reply>> {
-        let body = answer::collect(session, max).await?;
+        let limit = open.ctx.listener().limits.body_bytes;
+        let limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
+        let body = answer::collect(session, max.min(limit)).await?;
         open.body_bytes = body.as_ref().map_or(0, |body| body.len() as u64);
         let mut body = Some(body.unwrap_or_default());
         let chain = open.chain.clone();
@@ -195,17 +202,15 @@ fn body_too_large() -> Box<Reply> {
     Box::new(Reply::refusal(StatusCode::PAYLOAD_TOO_LARGE, FailureCode::P8))
 }
 
-/// Passes a valid trace context on, or begins one (W3C Trace Context).
-fn trace(head: &mut RequestHeader, ctx: &mut RequestCtx) {
-    if let Some((context, _)) = TraceContext::from_headers(&head.headers) {
-        ctx.set_trace_id(context.trace_id_hex());
-        return;
+/// Goes on with a valid trace context, or begins one (W3C Trace Context).
+fn trace(head: &RequestHeader, ctx: &mut RequestCtx) {
+    match TraceContext::from_headers(&head.headers) {
+        Some((context, _)) => ctx.set_trace(context.trace_id_hex(), None),
+        None => {
+            let context = TraceContext::begin();
+            ctx.set_trace(context.trace_id_hex(), Some(context.render()));
+        }
     }
-    let context = TraceContext::begin();
-    head.remove_header("tracestate");
-    // Its text is hexadecimal digits and dashes.
-    let _ = head.insert_header("traceparent", context.render().as_str());
-    ctx.set_trace_id(context.trace_id_hex());
 }
 
 /// Ends an exchange with an answer of our own; Pingora brings the error back to `fail_to_proxy`.
@@ -241,12 +246,18 @@ impl ProxyHttp for GatewayProxy {
             session.set_keepalive(None);
         }
         session.set_read_timeout(Some(listener.timeouts.body_read));
-        session.set_write_timeout(Some(listener.timeouts.write));
+        if http2 {
+            // On HTTP/1 the connection itself bounds how long a write may take.
+            session.set_write_timeout(Some(listener.timeouts.write));
+        }
         session.set_total_drain_timeout(Some(listener.timeouts.body_read));
         session.set_pipelining_enabled(true);
+        // HTTP/1.0 knows no interim responses (RFC 9110, section 15.2).
+        let ignores_interim = session.req_header().version < Version::HTTP_11;
+        session.set_ignore_info_resp(ignores_interim);
         ex.begin(Open {
             in_flight: listener.metrics.request(),
-            watched: self.shared.watch.begin(self.worker, conn.stalled()),
+            watched: self.shared.watch.begin(self.worker, conn.waits()),
             chain: listener.chain.clone(),
             ctx: RequestCtx::new(snapshot, listener, conn.peer),
             conn,
@@ -274,9 +285,10 @@ impl ProxyHttp for GatewayProxy {
 
     async fn upstream_peer(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         ex: &mut Exchange,
     ) -> Result<Box<HttpPeer>> {
+        let sends_body = !session.is_body_empty();
         let open = ex.open();
         let left = open.watched.left();
         let unchosen = || Error::explain(ErrorType::InternalError, "no endpoint was chosen");
@@ -290,12 +302,12 @@ impl ProxyHttp for GatewayProxy {
         if left == Some(Duration::ZERO) {
             return Err(refuse(open, Box::new(refusal(FailureCode::X7))));
         }
-        target.upstream.peer(target.endpoint, left).ok_or_else(unchosen)
+        target.upstream.peer(target.endpoint, left, sends_body, open.http2).ok_or_else(unchosen)
     }
 
     async fn connected_to_upstream(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         reused: bool,
         _peer: &HttpPeer,
         fd: RawFd,
@@ -311,8 +323,13 @@ impl ProxyHttp for GatewayProxy {
         let local = digest
             .and_then(|digest| digest.socket_digest.as_ref())
             .and_then(|sockets| sockets.local_addr()?.as_inet().copied());
-        open.watched.attach(local.map(|local| SocketId { fd, local, remote }));
-        open.watched.expect(FailureCode::X3, target.upstream.timeouts().first_byte);
+        let socket = local.map(|local| SocketId { fd, local, remote });
+        let first_byte = target.upstream.timeouts().first_byte;
+        open.watched.attach(socket, FailureCode::X3, first_byte);
+        if !session.is_body_done() {
+            // The wait for an answer begins with the end of the request.
+            open.expect_progress(false);
+        }
         Ok(())
     }
 
@@ -325,7 +342,7 @@ impl ProxyHttp for GatewayProxy {
         let open = ex.open();
         let Some(target) = open.target.as_ref() else { return Ok(()) };
         let endpoint = target.upstream.endpoints()[target.endpoint].address;
-        forward::prepare(head, &open.ctx, endpoint, session.req_header().version)?;
+        forward::prepare(head, &open.ctx, &open.conn, endpoint, session.req_header().version)?;
         if let Some(body) = &open.collected
             && !session.is_body_empty()
         {
@@ -376,10 +393,14 @@ impl ProxyHttp for GatewayProxy {
         response: &mut ResponseHeader,
         ex: &mut Exchange,
     ) -> Result<()> {
+        let open = ex.open();
+        if response.status == StatusCode::SWITCHING_PROTOCOLS {
+            // No upgrade is asked for upstream, so nobody can have agreed to one.
+            return Err(refuse(open, Box::new(refusal(FailureCode::X5))));
+        }
         if response.status.is_informational() {
             return Ok(());
         }
-        let open = ex.open();
         open.head_arrived();
         let (method, version) = {
             let head = session.req_header();

@@ -3,15 +3,11 @@
 use http::{HeaderMap, HeaderName, Method, StatusCode, Version, header};
 use pingora_http::ResponseHeader;
 
-/// Fields that concern one connection only (RFC 9110, section 7.6.1). `Connection` itself is
+/// Whether a field concerns one connection only (RFC 9110, section 7.6.1). `Connection` itself is
 /// written by Pingora, `Transfer-Encoding` is kept for it to act on.
-const HOP_BY_HOP: [HeaderName; 5] = [
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    header::TE,
-    header::TRAILER,
-    header::UPGRADE,
-];
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    matches!(name.as_str(), "keep-alive" | "proxy-connection" | "te" | "trailer" | "upgrade")
+}
 
 /// Whether a response to this method with this status has no body (RFC 9112, section 6.3).
 pub(super) fn is_bodiless(method: &Method, status: StatusCode) -> bool {
@@ -25,9 +21,15 @@ pub(super) fn is_bodiless(method: &Method, status: StatusCode) -> bool {
 pub(super) fn clean(response: &mut ResponseHeader, method: &Method, client: Version) -> bool {
     response.set_version(Version::HTTP_11);
     remove_nominated(response);
-    for name in &HOP_BY_HOP {
-        response.remove_header(name);
+    // One look at all names costs less than asking for each of those that are hardly ever there.
+    if response.headers.keys().any(is_hop_by_hop) {
+        let names: Vec<HeaderName> =
+            response.headers.keys().filter(|name| is_hop_by_hop(name)).cloned().collect();
+        for name in &names {
+            response.remove_header(name);
+        }
     }
+    one_content_length(response);
     let status = response.status;
     if is_bodiless(method, status) {
         response.remove_header(&header::TRANSFER_ENCODING);
@@ -45,6 +47,20 @@ pub(super) fn clean(response: &mut ResponseHeader, method: &Method, client: Vers
         }
     }
     false
+}
+
+/// Pingora accepts a length that is said several times, and passes all of them on. No field may
+/// go on that is no single length (RFC 9110, section 8.6).
+fn one_content_length(response: &mut ResponseHeader) {
+    let mut lengths = response.headers.get_all(header::CONTENT_LENGTH).iter();
+    let Some(first) = lengths.next().cloned() else { return };
+    if lengths.next().is_none() && !first.as_bytes().contains(&b',') {
+        return;
+    }
+    let length = super::admission::content_length(&response.headers);
+    let length = length.map_or(first, http::HeaderValue::from);
+    // A number is always a valid value.
+    let _ = response.insert_header("Content-Length", length);
 }
 
 /// Lets a body change its length on the way: chunks for those who know them.
@@ -70,8 +86,14 @@ fn remove_nominated(response: &mut ResponseHeader) {
 }
 
 fn nominated(headers: &HeaderMap) -> Option<Vec<HeaderName>> {
-    let mut fields = headers.get_all(header::CONNECTION).iter().peekable();
-    fields.peek()?;
+    let first = headers.get(header::CONNECTION)?;
+    let fields = headers.get_all(header::CONNECTION).iter();
+    // What nearly every response says nominates nothing.
+    if first.as_bytes().eq_ignore_ascii_case(b"keep-alive")
+        && headers.get_all(header::CONNECTION).iter().nth(1).is_none()
+    {
+        return None;
+    }
     let options = fields.flat_map(|field| field.as_bytes().split(|byte| *byte == b','));
     let names = options.filter_map(|option| HeaderName::from_bytes(option.trim_ascii()).ok());
     Some(names.collect())

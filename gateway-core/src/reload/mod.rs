@@ -39,10 +39,11 @@ impl Builder {
         }
     }
 
-    /// Reads the source and checks everything that can be checked of the text alone.
+    /// Reads the source. What its checks find is reported by [`compile`](Self::compile), together
+    /// with what the plugins find.
     ///
     /// # Errors
-    /// Every fault in the document, each with its place.
+    /// Every fault of the document's form, each with its place.
     pub fn load(&self) -> Result<Loaded, Faults> {
         self.source.load(&self.registry)
     }
@@ -50,7 +51,8 @@ impl Builder {
     /// Builds everything a loaded config describes, without a socket and without a task.
     ///
     /// # Errors
-    /// Every fault found by the plugins and by the references between the nouns.
+    /// Every fault found by the document's checks, by the plugins and by the references between the
+    /// nouns.
     pub fn compile(&self, loaded: &Loaded) -> Result<Snapshot, Faults> {
         compile(
             loaded,
@@ -178,7 +180,14 @@ pub(crate) fn workers(config: &Config) -> usize {
 fn admin_differs(next: &Config, running: &Config) -> bool {
     match (&next.admin, &running.admin) {
         (None, None) => false,
-        (Some(next), Some(running)) => next.address != running.address,
+        (Some(next), Some(running)) => {
+            let same_token = match (&next.token, &running.token) {
+                (None, None) => true,
+                (Some(next), Some(running)) => next.is_same(running),
+                _ => false,
+            };
+            next.address != running.address || !same_token
+        }
         _ => true,
     }
 }

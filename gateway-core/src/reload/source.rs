@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::config::{AdminConfig, Faults, LoadOptions, Loaded, PluginSchemas, load, load_text};
+use crate::config::{AdminConfig, Faults, LoadOptions, Loaded, PluginSchemas, read, read_text};
 
 /// Where the text of a config is.
 #[derive(Clone, Debug)]
@@ -30,10 +30,10 @@ impl Source {
     pub(super) fn load(&self, plugins: &dyn PluginSchemas) -> Result<Loaded, Faults> {
         let options = LoadOptions::default();
         match self {
-            Self::File(path) => load(path, plugins, &options),
+            Self::File(path) => read(path, plugins, &options),
             Self::Text(text) => {
                 let here = std::env::current_dir().unwrap_or_default();
-                load_text("config", &here, text, plugins, &options)
+                read_text("config", &here, text, plugins, &options)
             }
         }
     }

@@ -4,6 +4,8 @@ use std::borrow::Cow;
 use std::io::Write as _;
 use std::net::Ipv6Addr;
 
+use http::HeaderValue;
+
 /// The longest host in bytes, without its port.
 pub const MAX_HOST: usize = 255;
 
@@ -33,28 +35,57 @@ pub enum HostFault {
     Ipv6,
 }
 
-/// A host in normal form that outlives the head it came from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HostText(Box<str>);
+/// A host in normal form, kept. A `host` field that is normal already is shared, not copied.
+#[derive(Clone, Debug)]
+pub struct HostText(Text);
+
+#[derive(Clone, Debug)]
+enum Text {
+    /// The first bytes of a field's value.
+    Shared(HeaderValue, usize),
+    Own(Box<str>),
+}
 
 impl HostText {
-    /// Normalises a `host` field or an authority and keeps it.
+    /// Normalises and keeps.
+    ///
+    /// # Errors
+    /// It is no host.
     pub fn new(raw: &str) -> Result<Self, HostFault> {
-        normalise_host(raw).map(Self::from)
+        Ok(Self(Text::Own(normalise_host(raw)?.into())))
     }
 
-    /// The host as text.
+    /// Normalises and keeps the value of a `host` field.
+    ///
+    /// # Errors
+    /// It is no host.
+    pub fn of_field(field: &HeaderValue) -> Result<Self, HostFault> {
+        let raw = field.to_str().map_err(|_| HostFault::Character)?;
+        Ok(Self(match normalise_host(raw)? {
+            // What is borrowed is the beginning of the value.
+            Cow::Borrowed(host) => Text::Shared(field.clone(), host.len()),
+            Cow::Owned(host) => Text::Own(host.into()),
+        }))
+    }
+
+    /// The host, without a port.
     pub fn as_str(&self) -> &str {
-        &self.0
+        match &self.0 {
+            Text::Shared(field, length) => {
+                field.to_str().ok().and_then(|text| text.get(..*length)).unwrap_or_default()
+            }
+            Text::Own(host) => host,
+        }
     }
 }
 
-/// Keeps what [`normalise_host`] gave.
-impl From<Cow<'_, str>> for HostText {
-    fn from(normal: Cow<'_, str>) -> Self {
-        Self(normal.into())
+impl PartialEq for HostText {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_str() == other.as_str()
     }
 }
+
+impl Eq for HostText {}
 
 /// Brings a `host` field or an authority into normal form; allocates only if it has to change.
 ///

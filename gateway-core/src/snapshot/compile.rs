@@ -17,6 +17,7 @@ use crate::config::{
 use crate::plugin::{BuildEnv, Chain, Class, Condition, Level, Mounted, PublishedNames, Registry};
 use crate::routing::{PathSpec, RouteSpec, RouteTable};
 use crate::telemetry::Metrics;
+use crate::telemetry::access_log::Field;
 use crate::upstream::Upstream;
 
 type Background = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -88,7 +89,7 @@ impl<'a> Compile<'a> {
             digest: &loaded.digest,
             published: with.registry.published(),
             with,
-            faults: Vec::new(),
+            faults: loaded.faults.clone(),
             tasks: Vec::new(),
         }
     }
@@ -96,6 +97,7 @@ impl<'a> Compile<'a> {
     fn run(mut self) -> Result<Snapshot, Faults> {
         let config = self.config;
         let root = ConfigPath::root();
+        self.log_fields();
         let upstreams: Box<[Arc<Upstream>]> =
             config.upstreams.iter().map(|upstream| self.upstream(upstream)).collect();
         let outer = self.mount(&config.plugins, Level::Gateway, &root.clone().key("plugins"), "");
@@ -145,6 +147,17 @@ impl<'a> Compile<'a> {
             unrouted: self.with.metrics.route(""),
             tasks: Tasks { waiting: Mutex::new(self.tasks), running: Mutex::default() },
         })
+    }
+
+    /// The config's room does not know which fields there are.
+    fn log_fields(&mut self) {
+        let fields = self.config.access_log.fields.iter().flatten();
+        for (index, name) in fields.enumerate() {
+            if let Err(unknown) = Field::parse(name) {
+                let path = ConfigPath::root().key("access_log").key("fields").index(index);
+                self.fault(&path, unknown.to_string());
+            }
+        }
     }
 
     fn upstream(&self, config: &crate::config::UpstreamConfig) -> Arc<Upstream> {

@@ -112,9 +112,27 @@ impl Upstream {
     }
 
     /// What Pingora needs to reach an endpoint, with `left` of the request's time still to go.
-    pub(crate) fn peer(&self, endpoint: usize, left: Option<Duration>) -> Option<Box<HttpPeer>> {
+    ///
+    /// The watch bounds the wait for an answer. What it cannot see Pingora bounds, at the price of
+    /// a timer a read or write: an upstream that does not take a body (`sends_body`), and silence
+    /// between two parts of a response of which only a stream knows whether its client took the
+    /// last (`http2`).
+    pub(crate) fn peer(
+        &self,
+        endpoint: usize,
+        left: Option<Duration>,
+        sends_body: bool,
+        http2: bool,
+    ) -> Option<Box<HttpPeer>> {
         let template = &self.endpoints.get(endpoint)?.peer;
         let mut peer = Box::new(template.clone());
+        if sends_body {
+            peer.options.write_timeout = Some(self.timeouts.idle);
+        }
+        if http2 {
+            // Pingora counts per read and cannot tell the head from the body, hence the longer.
+            peer.options.read_timeout = Some(self.timeouts.first_byte.max(self.timeouts.idle));
+        }
         if let Some(left) = left.filter(|left| *left < self.timeouts.connect) {
             peer.options.connection_timeout = Some(left);
             peer.options.total_connection_timeout = Some(left);

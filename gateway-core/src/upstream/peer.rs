@@ -25,10 +25,6 @@ pub(super) fn template(
     let options = &mut peer.options;
     options.connection_timeout = Some(timeouts.connect);
     options.total_connection_timeout = Some(timeouts.connect);
-    // Pingora counts per read and cannot tell the head from the body. The watch enforces the
-    // shorter of the two; this is the longer.
-    options.read_timeout = Some(timeouts.first_byte.max(timeouts.idle));
-    options.write_timeout = Some(timeouts.idle);
     options.idle_timeout = Some(keepalive);
     options.http_upstream_request_policy = HttpUpstreamRequestPolicy::deny_upgrades();
     peer

@@ -5,12 +5,13 @@
 //! slots, and where a deadline has passed it notes why and shuts the upstream's connection down,
 //! which ends the request through Pingora's ordinary error path.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
 use std::time::Duration;
 
 use super::{CoarseClock, SocketId};
+use crate::listener::ClientWaits;
 use crate::telemetry::FailureCode;
 
 /// How often the watch looks; deadlines are met within twice this.
@@ -26,8 +27,9 @@ struct Slot {
     deadline: u64,
     reason: FailureCode,
     socket: Option<SocketId>,
-    /// Set while the client does not take what is written to it.
-    stalled: Arc<AtomicBool>,
+    /// Whether the request is still on its way up.
+    sending: bool,
+    waits: Arc<ClientWaits>,
     fired: Option<FailureCode>,
     used: bool,
 }
@@ -54,9 +56,9 @@ impl Watch {
         Ok(watch)
     }
 
-    /// Takes a slot for a request of this worker that begins now. `stalled` says whether its client
+    /// Takes a slot for a request of this worker that begins now. `waits` says whether its client
     /// takes what it is sent.
-    pub(crate) fn begin(self: &Arc<Self>, worker: usize, stalled: Arc<AtomicBool>) -> Watched {
+    pub(crate) fn begin(self: &Arc<Self>, worker: usize, waits: Arc<ClientWaits>) -> Watched {
         let worker = worker % self.workers.len();
         let slot = Slot {
             started: self.clock.now(),
@@ -64,7 +66,8 @@ impl Watch {
             deadline: u64::MAX,
             reason: FailureCode::X7,
             socket: None,
-            stalled,
+            sending: false,
+            waits,
             fired: None,
             used: true,
         };
@@ -97,6 +100,15 @@ impl Watch {
         (count, Duration::from_millis(oldest))
     }
 
+    /// Ends every exchange with an upstream now, because the gateway stops.
+    pub(crate) fn cut(&self) {
+        for worker in 0..self.workers.len() {
+            let mut slots = self.slots(worker);
+            let running = slots.slots.iter_mut().filter(|slot| slot.used && slot.fired.is_none());
+            running.for_each(|slot| slot.end(FailureCode::G3));
+        }
+    }
+
     fn slots(&self, worker: usize) -> std::sync::MutexGuard<'_, Slots> {
         self.workers[worker].lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -116,12 +128,20 @@ impl Watch {
 impl Slot {
     fn fire(&mut self, now: u64) {
         let blames_upstream = self.total > now && self.reason == FailureCode::X4;
-        if blames_upstream && self.stalled.load(Ordering::Relaxed) {
-            // The listener's write timeout bounds how long a client may do this.
+        let on_client = match self.sending {
+            true => &self.waits.to_read,
+            false => &self.waits.to_write,
+        };
+        if blames_upstream && on_client.load(Ordering::Relaxed) {
+            // The listener's timeouts bound how long a client may do this.
             self.deadline = now + STALLED;
             return;
         }
-        self.fired = Some(if self.total <= now { FailureCode::X7 } else { self.reason });
+        self.end(if self.total <= now { FailureCode::X7 } else { self.reason });
+    }
+
+    fn end(&mut self, reason: FailureCode) {
+        self.fired = Some(reason);
         if let Some(socket) = self.socket {
             socket.shut_down();
         }
@@ -150,9 +170,15 @@ impl Watched {
         self.with(|slot| slot.total = total);
     }
 
-    /// From now on this connection carries the request.
-    pub(crate) fn attach(&self, socket: Option<SocketId>) {
-        self.with(|slot| slot.socket = socket);
+    /// From now on this connection carries the request, and an answer is waited for.
+    pub(crate) fn attach(&self, socket: Option<SocketId>, reason: FailureCode, after: Duration) {
+        let deadline = self.watch.clock.deadline(after, ROUND);
+        self.with(|slot| {
+            slot.socket = socket;
+            slot.deadline = deadline;
+            slot.reason = reason;
+            slot.sending = false;
+        });
     }
 
     /// Waits for something that may take `after` from now; `reason` is what it means if it does
@@ -162,7 +188,15 @@ impl Watched {
         self.with(|slot| {
             slot.deadline = deadline;
             slot.reason = reason;
+            slot.sending = false;
         });
+    }
+
+    /// Waits for the upstream to take the next piece of the request, unless it is the client that
+    /// does not bring one.
+    pub(crate) fn expect_taken(&self, after: Duration) {
+        self.expect(FailureCode::X4, after);
+        self.with(|slot| slot.sending = true);
     }
 
     /// Nothing is waited for any more, but for the request's total time.
@@ -228,9 +262,8 @@ mod tests {
         let watch = Watch::start(1).unwrap();
         let (mut client, _server, socket) = connection();
         let watched = watch.begin(0, Arc::default());
-        watched.attach(Some(socket));
 
-        watched.expect(FailureCode::X3, Duration::from_millis(30));
+        watched.attach(Some(socket), FailureCode::X3, Duration::from_millis(30));
 
         assert_eq!(client.read(&mut [0; 1]).unwrap(), 0, "the read ends without a byte");
         assert_eq!(watched.fired(), Some(FailureCode::X3));
@@ -241,9 +274,8 @@ mod tests {
         let watch = Watch::start(1).unwrap();
         let (mut client, _server, socket) = connection();
         let watched = watch.begin(0, Arc::default());
-        watched.attach(Some(socket));
 
-        watched.expect(FailureCode::X4, Duration::from_secs(60));
+        watched.attach(Some(socket), FailureCode::X4, Duration::from_secs(60));
         watched.limit_total(Duration::from_millis(30));
 
         assert_eq!(client.read(&mut [0; 1]).unwrap(), 0);
