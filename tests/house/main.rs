@@ -2,4 +2,16 @@
 //! once.
 
 mod basics;
+mod command_line;
+mod config_files;
+mod connections;
+mod failures;
+mod first_plugin;
+mod forwarding;
+mod http2;
+mod http_letter;
+mod plugins;
+mod reload;
 mod rooms;
+mod routes;
+mod telemetry;

@@ -5,6 +5,8 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
+use socket2::{Domain, Socket, Type};
+
 /// How long a read may take before the test fails.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -62,7 +64,22 @@ impl Client {
     /// Nobody listens there.
     #[track_caller]
     pub fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).expect("the gateway accepts");
+        Self::over(TcpStream::connect(address).expect("the gateway accepts"))
+    }
+
+    /// Connects from this address of the loopback network.
+    ///
+    /// # Panics
+    /// Nobody listens there.
+    #[track_caller]
+    pub fn connect_from(source: [u8; 4], address: SocketAddr) -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket can be made");
+        socket.bind(&SocketAddr::from((source, 0)).into()).expect("the address is of loopback");
+        socket.connect(&address.into()).expect("the gateway accepts");
+        Self::over(socket.into())
+    }
+
+    fn over(stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
         stream.set_write_timeout(Some(PATIENCE)).expect("a timeout can be set");
         stream.set_nodelay(true).expect("nodelay can be set");
@@ -160,9 +177,12 @@ impl Client {
         std::mem::take(&mut self.unread)
     }
 
-    /// Whether the other end has closed, and nothing is left to read.
+    /// Whether the other end closes, and nothing is left to read. Silence is no close.
     pub fn is_closed(&mut self) -> bool {
-        self.rest().is_empty()
+        use io::ErrorKind::{TimedOut, WouldBlock};
+        let end = self.stream.read_to_end(&mut self.unread);
+        let silent = end.is_err_and(|error| matches!(error.kind(), WouldBlock | TimedOut));
+        !silent && self.unread.is_empty()
     }
 
     /// Whether nothing comes and nothing is closed for this long.

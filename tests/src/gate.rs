@@ -124,6 +124,20 @@ impl Gate {
         value.unwrap_or(0.0)
     }
 
+    /// The sum of all series of a family, such as `gateway_requests_total`.
+    #[track_caller]
+    pub fn total(&self, family: &str) -> f64 {
+        let text = self.admin("/metrics").text();
+        let of_family = |line: &str| {
+            let rest = line.strip_prefix(family)?;
+            if !rest.starts_with(['{', ' ']) {
+                return None;
+            }
+            rest.rsplit(' ').next()?.parse::<f64>().ok()
+        };
+        text.lines().filter_map(of_family).sum()
+    }
+
     /// Waits until a series has this value.
     ///
     /// # Panics

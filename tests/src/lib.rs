@@ -4,11 +4,14 @@
 //! it tests.
 
 mod client;
+pub mod docs;
 mod gate;
 mod origin;
 mod process;
+mod schema;
 
 pub use client::{Client, Response};
 pub use gate::Gate;
 pub use origin::{Exchange, Origin};
 pub use process::{Process, gateway_binary};
+pub use schema::violations;

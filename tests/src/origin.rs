@@ -85,6 +85,18 @@ impl Origin {
         self.requests().pop().expect("the origin has seen a request")
     }
 
+    /// The values of every field of this name in the last request it has seen, whatever its case.
+    ///
+    /// # Panics
+    /// It has seen none.
+    #[track_caller]
+    pub fn last_fields(&self, name: &str) -> Vec<String> {
+        let head = self.last_request();
+        let fields = head.split("\r\n").skip(1).filter_map(|line| line.split_once(':'));
+        let named = fields.filter(|(held, _)| held.eq_ignore_ascii_case(name));
+        named.map(|(_, value)| value.trim().to_owned()).collect()
+    }
+
     /// How many connections it has accepted.
     pub fn connections(&self) -> usize {
         *self.connections.lock().unwrap_or_else(PoisonError::into_inner)
@@ -103,6 +115,16 @@ impl Exchange {
     /// Does nothing for a while.
     pub fn pause(&self, time: Duration) {
         thread::sleep(time);
+    }
+
+    /// Reads until the gateway closes the connection.
+    ///
+    /// # Errors
+    /// Always: the connection is gone, or it was not within some seconds.
+    pub fn await_close(&mut self) -> io::Result<()> {
+        let mut buffer = [0; 1024];
+        while self.stream.read(&mut buffer)? > 0 {}
+        Err(io::ErrorKind::ConnectionAborted.into())
     }
 
     /// Ends the connection with a reset instead of an orderly close.

@@ -18,16 +18,18 @@ pub fn gateway_binary() -> PathBuf {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY
         .get_or_init(|| {
+            // target/debug/deps/house-… → target/debug
+            let own = std::env::current_exe().expect("a process has an executable");
+            let folder = own.ancestors().nth(2).expect("tests lie in a folder of their profile");
+            let released = folder.ends_with("release");
             let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
             let built = Command::new(cargo)
                 .args(["build", "--quiet", "--package", "gateway-bin", "--bin", "gateway"])
+                .args(released.then_some("--release"))
                 .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
                 .status();
             assert!(built.is_ok_and(|status| status.success()), "the gateway does not build");
-            // target/debug/deps/house-… → target/debug/gateway
-            let own = std::env::current_exe().expect("a process has an executable");
-            let profile = own.ancestors().nth(2).expect("tests lie in a folder of their profile");
-            profile.join("gateway")
+            folder.join("gateway")
         })
         .clone()
 }

@@ -69,7 +69,7 @@ fn main() {
     let peer = HttpPeer::new(args.upstream, false, String::new());
     let mut service = http_proxy_service(&server.configuration, Bare { peer });
     service.add_listener(
-        ListenerConfig::tcp(&args.listen.to_string())
+        ListenerConfig::tcp(args.listen.to_string())
             .l4_buffer(L4BufferSettings::new(READ_BUFFER, WRITE_BUFFER)),
     );
     server.add_service(service);

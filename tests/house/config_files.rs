@@ -1,0 +1,305 @@
+//! Every config and every page that is handed out: the configs load and run, the pages are true.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use gateway_core::Gateway;
+use gateway_core::telemetry::FailureCode;
+use gateway_tests::docs::{pages, repository};
+use gateway_tests::{Gate, Response, gateway_binary};
+
+/// The files below a folder with this ending.
+fn files(folder: &str, ending: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![repository().join(folder)];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("the folder can be read").flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|found| found == ending) {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    assert!(!found.is_empty(), "{folder} holds no {ending}", folder = folder);
+    found
+}
+
+fn text(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Every page that is written for people.
+fn papers() -> Vec<PathBuf> {
+    let mut papers = files("docs", "md");
+    for name in ["README", "ARCHITECTURE", "STYLE", "CONTRIBUTING", "SECURITY", "CHANGELOG"] {
+        papers.push(repository().join(format!("{name}.md")));
+    }
+    papers
+}
+
+#[track_caller]
+fn assert_loads(path: &Path, what: &str) {
+    let checked = Gateway::builder().plugins(gateway_plugins::all()).config_file(path).check();
+    match checked {
+        Err(faults) => panic!("{what} has faults:\n{faults}"),
+        Ok(checked) => assert_eq!(checked.loaded.warnings, [], "{what}"),
+    }
+}
+
+#[test]
+fn every_config_that_is_handed_out_loads_without_a_warning() {
+    for path in files("conf", "yaml") {
+        assert_loads(&path, &path.display().to_string());
+    }
+}
+
+#[test]
+fn every_plugin_of_the_catalogue_has_an_example() {
+    for spec in gateway_plugins::all() {
+        let path = repository().join(format!("conf/examples/{}.yaml", spec.kind));
+        assert!(text(&path).contains(&format!("kind: {}", spec.kind)), "{}", path.display());
+    }
+}
+
+/// The blocks of YAML in a page.
+fn blocks(page: &str) -> Vec<String> {
+    let mut blocks = Vec::new();
+    let mut lines = page.lines();
+    while lines.by_ref().any(|line| line.starts_with("```yaml")) {
+        let block: Vec<&str> = lines.by_ref().take_while(|line| !line.starts_with("```")).collect();
+        blocks.push(block.join("\n"));
+    }
+    blocks
+}
+
+/// A config around a block: it is whole, or it is one plugin.
+fn around(block: &str) -> Option<String> {
+    let starts = |word: &str| block.lines().any(|line| line.starts_with(word));
+    if starts("version: 1") {
+        return Some(block.to_owned());
+    }
+    let plugin = block.replace('\n', "\n    ");
+    starts("kind: ").then(|| {
+        format!(
+            "version: 1\nlisteners: [{{name: public, address: \"127.0.0.1:0\"}}]\n\
+             routes: [{{name: all, reply: {{}}}}]\nplugins:\n  - {plugin}\n"
+        )
+    })
+}
+
+#[test]
+fn every_block_of_yaml_in_the_papers_loads() {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let path = folder.path().join("block.yaml");
+    let mut seen = 0;
+
+    for paper in papers() {
+        for block in blocks(&text(&paper)) {
+            let what = format!("{}:\n{block}\n", paper.display());
+            if block.contains("kind: greet") {
+                continue; // Of the guide; `first_plugin` runs it.
+            }
+            let config = around(&block);
+            let config = config.unwrap_or_else(|| panic!("neither a config nor a plugin: {what}"));
+            fs::write(&path, config).expect("the block can be written");
+            assert_loads(&path, &what);
+            seen += 1;
+        }
+    }
+
+    assert!(seen > 5, "only {seen} blocks were found");
+}
+
+/// Starts a config as it is, but on ports that are free: listeners get port 0, then endpoints
+/// that name a listener get the port it was given.
+fn run(path: &Path) -> Gate {
+    let mut config = text(path);
+    let listed = Gateway::builder().config_text(&config).plugins(gateway_plugins::all()).check();
+    let listed = listed.unwrap_or_else(|faults| panic!("{}:\n{faults}", path.display()));
+    let listeners = listed.loaded.config.listeners;
+    config = config
+        .lines()
+        .map(|line| match line.split_once("address: ") {
+            Some((before, address)) if !address.starts_with('{') => {
+                format!("{before}address: 127.0.0.1:0\n")
+            }
+            _ => format!("{line}\n"),
+        })
+        .collect();
+    let gate = Gate::yaml(&config);
+    for listener in listeners {
+        let bound = gate.listener(&listener.name).to_string();
+        config = config.replace(&listener.address.to_string(), &bound);
+    }
+    gate.write(&config);
+    if let Err(faults) = gate.running().reload() {
+        panic!("{}:\n{faults}", path.display());
+    }
+    gate
+}
+
+/// What the echo behind the gateway saw of a request with these fields.
+fn through(gate: &Gate, target: &str, fields: &str, body: &str) -> Response {
+    let method = if body.is_empty() { "GET" } else { "POST" };
+    let length = body.len();
+    gate.exchange(format!(
+        "{method} {target} HTTP/1.1\r\nHost: hello.example\r\nContent-Length: {length}\r\n{fields}\r\n{body}"
+    ))
+}
+
+fn example(kind: &str) -> Gate {
+    run(&repository().join(format!("conf/examples/{kind}.yaml")))
+}
+
+#[test]
+fn the_stock_config_proxies() {
+    let gate = run(&repository().join("conf/gateway.yaml"));
+
+    let response = through(&gate, "/anything?you=like", "", "");
+
+    assert_eq!(response.status, 200, "{}", response.text());
+    assert!(response.header("x-request-id").is_some());
+    let seen = response.text();
+    assert!(seen.contains("/anything") && seen.contains("hello.example"), "{seen}");
+    assert!(seen.to_lowercase().contains("x-forwarded-for"), "it went over a real socket: {seen}");
+    gate.await_metric(r#"gateway_upstream_attempts_total{outcome="ok",upstream="echo"}"#, 1.0);
+}
+
+#[test]
+fn the_example_of_body_limit_does_what_it_says() {
+    let gate = example("body-limit");
+
+    assert_eq!(through(&gate, "/", "", "hello").status, 200);
+    assert_eq!(through(&gate, "/", "", "more than 16 bytes").status, 413);
+    assert_eq!(through(&gate, "/upload", "", "more than 16 bytes").status, 200);
+}
+
+#[test]
+fn the_example_of_headers_does_what_it_says() {
+    let gate = example("headers");
+
+    let response = through(&gate, "/?tenant=acme", "X-Internal: forged\r\n", "");
+
+    assert_eq!(response.header("x-route"), Some("proxied"));
+    let seen = response.text().to_lowercase();
+    assert!(seen.contains("x-client") && seen.contains("acme"), "{seen}");
+    assert!(!seen.contains("forged"), "{seen}");
+}
+
+#[test]
+fn the_example_of_ip_restriction_does_what_it_says() {
+    let gate = example("ip-restriction");
+
+    for (fields, status) in [
+        ("", 200),
+        ("X-Forwarded-For: 192.0.2.7\r\n", 200),
+        ("X-Forwarded-For: 192.0.2.66\r\n", 403),
+        ("X-Forwarded-For: 203.0.113.9\r\n", 403),
+    ] {
+        assert_eq!(through(&gate, "/", fields, "").status, status, "{fields}");
+    }
+}
+
+#[test]
+fn the_example_of_request_id_does_what_it_says() {
+    let gate = example("request-id");
+
+    let given = through(&gate, "/", "X-Correlation-Id: abc\r\n", "");
+    let made = through(&gate, "/", "", "");
+
+    assert_eq!(given.header("x-correlation-id"), Some("abc"));
+    assert!(made.header("x-correlation-id").is_some_and(|id| id.len() > 10));
+}
+
+#[test]
+fn generated_pages_are_up_to_date() {
+    for page in pages() {
+        let path = repository().join(&page.path);
+        let written = fs::read_to_string(&path).unwrap_or_default();
+        assert!(
+            written == page.text,
+            "{} is out of date; run `cargo run -p gateway-tests --bin docs`",
+            page.path.display()
+        );
+    }
+}
+
+#[test]
+fn every_page_of_the_book_is_in_its_summary_and_the_other_way_round() {
+    let book = repository().join("docs/src");
+    let summary = text(&book.join("SUMMARY.md"));
+
+    let listed: BTreeSet<PathBuf> = links(&summary).map(PathBuf::from).collect();
+    let there: BTreeSet<PathBuf> = files("docs/src", "md")
+        .into_iter()
+        .map(|path| path.strip_prefix(&book).expect("it lies in the book").to_owned())
+        .filter(|path| path != Path::new("SUMMARY.md"))
+        .collect();
+
+    assert_eq!(listed, there);
+}
+
+/// Where the links of a page lead, without anchors and without what is on the net.
+fn links(page: &str) -> impl Iterator<Item = &str> {
+    page.split("](").skip(1).filter_map(|rest| {
+        let target = rest.split(')').next()?.split('#').next()?;
+        (!target.is_empty() && !target.contains("://")).then_some(target)
+    })
+}
+
+#[test]
+fn every_link_between_the_papers_leads_somewhere() {
+    for paper in papers() {
+        let page = text(&paper);
+        for link in links(&page) {
+            let target = paper.parent().expect("a page lies in a folder").join(link);
+            assert!(target.exists(), "{}: {link}", paper.display());
+        }
+    }
+}
+
+#[test]
+fn every_failure_code_has_a_runbook_entry() {
+    let runbook = text(&repository().join("docs/src/runbooks/failure-codes.md"));
+
+    for code in FailureCode::ALL {
+        let heading = format!("## {code}\n");
+        let (_, entry) = runbook.split_once(&heading).unwrap_or_else(|| panic!("no `{code}`"));
+        let entry = entry.split("\n## ").next().unwrap_or_default();
+        assert!(entry.trim().len() > 40, "{code} says nothing: {entry}");
+    }
+}
+
+#[test]
+fn every_subcommand_is_in_the_page_of_the_command_line() {
+    let page = text(&repository().join("docs/src/reference/command-line.md"));
+    let help = std::process::Command::new(gateway_binary()).arg("--help").output();
+    let help = String::from_utf8(help.expect("the binary runs").stdout).expect("help is text");
+
+    let commands = help.lines().skip_while(|line| *line != "Commands:").skip(1);
+    let commands: Vec<&str> = commands
+        .take_while(|line| line.starts_with("  "))
+        .filter_map(|line| line.split_whitespace().next())
+        .collect();
+
+    assert!(commands.len() > 5, "{help}");
+    for command in commands {
+        assert!(page.contains(&format!("`gateway {command}")), "{command} is not described");
+    }
+}
+
+#[test]
+fn every_path_of_the_admin_page_answers() {
+    let page = text(&repository().join("docs/src/reference/admin.md"));
+    let gate = run(&repository().join("conf/gateway.yaml"));
+    let mut paths = page.split("`GET ").skip(1).filter_map(|rest| rest.split('`').next());
+    let first = paths.next().expect("the page names paths");
+
+    for path in paths.chain([first]) {
+        assert_eq!(gate.admin(path).status, 200, "{path}");
+    }
+}

@@ -1,0 +1,341 @@
+//! Which route takes a request, through a real gateway: hosts, paths, methods, listeners, shares.
+
+use gateway_tests::{Client, Gate, Origin};
+
+/// A gateway of one listener whose routes answer with their own names. Each is written as
+/// `name: match`.
+fn routes(routes: &[(&str, &str)]) -> Gate {
+    Gate::yaml(&config("[{name: public, address: \"127.0.0.1:0\"}]", routes))
+}
+
+fn config(listeners: &str, routes: &[(&str, &str)]) -> String {
+    let routes: Vec<String> = routes
+        .iter()
+        .map(|(name, rules)| {
+            format!("  - {{name: {name}, match: {rules}, reply: {{body: {name}}}}}")
+        })
+        .collect();
+    format!(
+        "version: 1\nserver: {{workers: 1}}\naccess_log: {{output: \"off\"}}\n\
+         listeners: {listeners}\nroutes:\n{}\n",
+        routes.join("\n")
+    )
+}
+
+/// What answers: the route's name, or the status if there is none.
+fn taken(client: &mut Client, method: &str, host: &str, path: &str) -> String {
+    client.send(format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+    let response = client.response();
+    if response.status == 200 { response.text() } else { response.status.to_string() }
+}
+
+#[track_caller]
+fn assert_taken(gate: &Gate, expected: &[(&str, &str, &str, &str)]) {
+    let mut client = gate.client();
+    for (method, host, path, route) in expected {
+        assert_eq!(taken(&mut client, method, host, path), *route, "{method} {host}{path}");
+    }
+}
+
+#[test]
+fn an_exact_host_goes_before_the_longest_wildcard_and_that_before_no_host() {
+    let gate = routes(&[
+        ("none", "{path: /}"),
+        ("short", "{hosts: [\"*.example.com\"], path: /}"),
+        ("long", "{hosts: [\"*.a.example.com\"], path: /}"),
+        ("exact", "{hosts: [x.a.example.com], path: /}"),
+    ]);
+
+    assert_taken(
+        &gate,
+        &[
+            ("GET", "x.a.example.com", "/", "exact"),
+            ("GET", "y.a.example.com", "/", "long"),
+            ("GET", "z.y.a.example.com", "/", "long"),
+            ("GET", "a.example.com", "/", "short"),
+            ("GET", "b.example.com", "/", "short"),
+            ("GET", "example.com", "/", "none"),
+            ("GET", "other.org", "/", "none"),
+        ],
+    );
+}
+
+#[test]
+fn an_exact_path_goes_before_the_longest_prefix() {
+    let gate = routes(&[
+        ("root", "{path: /}"),
+        ("api", "{path: /api}"),
+        ("users", "{path: /api/users}"),
+        ("exact", "{path: {exact: /api/users}}"),
+    ]);
+
+    assert_taken(
+        &gate,
+        &[
+            ("GET", "a", "/api/users", "exact"),
+            ("GET", "a", "/api/users?page=2", "exact"),
+            ("GET", "a", "/api/users/", "users"),
+            ("GET", "a", "/api/users/7", "users"),
+            ("GET", "a", "/api/user", "api"),
+            ("GET", "a", "/api", "api"),
+            ("GET", "a", "/", "root"),
+        ],
+    );
+}
+
+#[test]
+fn a_prefix_ends_on_the_boundary_of_a_segment() {
+    let gate = routes(&[("api", "{path: /api}")]);
+
+    assert_taken(
+        &gate,
+        &[
+            ("GET", "a", "/api", "api"),
+            ("GET", "a", "/api/", "api"),
+            ("GET", "a", "/api/x", "api"),
+            ("GET", "a", "/apiary", "404"),
+            ("GET", "a", "/api-v2", "404"),
+            ("GET", "a", "/API", "404"),
+            ("GET", "a", "/", "404"),
+        ],
+    );
+}
+
+#[test]
+fn paths_are_matched_in_their_one_normal_form() {
+    let gate = routes(&[("api", "{path: /api}"), ("secret", "{path: /secret}")]);
+
+    assert_taken(
+        &gate,
+        &[
+            ("GET", "a", "/%61pi/x", "api"),
+            ("GET", "a", "//api//x", "api"),
+            ("GET", "a", "/api/../secret", "secret"),
+            ("GET", "a", "/api/%2e%2e/secret", "secret"),
+            ("GET", "a", "/./api", "api"),
+            ("GET", "a", "/api%2Fx", "404"),
+        ],
+    );
+    for refused in ["/api/%00", "/api/%5Cx"] {
+        assert_eq!(taken(&mut gate.client(), "GET", "a", refused), "400", "{refused}");
+    }
+}
+
+#[test]
+fn a_route_that_lists_the_method_goes_before_one_that_takes_any() {
+    let gate = routes(&[
+        ("any", "{path: /x}"),
+        ("read", "{path: /x, methods: [GET, HEAD]}"),
+        ("write", "{path: /x, methods: [POST]}"),
+    ]);
+
+    assert_taken(
+        &gate,
+        &[
+            ("GET", "a", "/x", "read"),
+            ("POST", "a", "/x", "write"),
+            ("DELETE", "a", "/x", "any"),
+            ("PURGE", "a", "/x", "any"),
+        ],
+    );
+}
+
+#[test]
+fn a_route_that_fails_in_one_respect_does_not_hide_a_less_specific_one() {
+    let gate = routes(&[
+        ("health", "{path: /health}"),
+        ("shop", "{hosts: [shop.example], path: /cart}"),
+        ("read", "{path: /a, methods: [GET]}"),
+        ("rest", "{path: /, methods: [POST]}"),
+    ]);
+
+    assert_taken(
+        &gate,
+        &[
+            ("GET", "shop.example", "/health", "health"),
+            ("GET", "shop.example", "/cart", "shop"),
+            ("POST", "a", "/a/b", "rest"),
+        ],
+    );
+}
+
+#[test]
+fn of_two_routes_alike_the_one_listed_first_is_taken() {
+    let gate = routes(&[
+        ("first", "{hosts: [a.example, b.example], path: /}"),
+        ("second", "{hosts: [b.example, c.example], path: /}"),
+    ]);
+
+    assert_taken(&gate, &[("GET", "b.example", "/", "first"), ("GET", "c.example", "/", "second")]);
+}
+
+#[test]
+fn a_host_is_matched_without_case_port_and_trailing_dot() {
+    let gate = routes(&[("shop", "{hosts: [shop.example], path: /}")]);
+
+    for host in
+        ["shop.example", "SHOP.Example", "shop.example:8080", "shop.example.", "Shop.Example.:80"]
+    {
+        assert_eq!(taken(&mut gate.client(), "GET", host, "/"), "shop", "{host}");
+    }
+    assert_eq!(taken(&mut gate.client(), "GET", "shop.example.org", "/"), "404");
+}
+
+#[test]
+fn an_ipv6_host_is_matched_however_it_is_written() {
+    let gate = routes(&[("six", "{hosts: [\"[2001:db8::1]\"], path: /}")]);
+
+    for host in ["[2001:db8::1]", "[2001:db8::1]:8080", "[2001:DB8:0:0:0:0:0:1]"] {
+        assert_eq!(taken(&mut gate.client(), "GET", host, "/"), "six", "{host}");
+    }
+    assert_eq!(taken(&mut gate.client(), "GET", "[2001:db8::2]", "/"), "404");
+}
+
+#[test]
+fn a_target_in_absolute_form_names_the_host() {
+    let gate = routes(&[("shop", "{hosts: [shop.example], path: /cart}")]);
+
+    let response =
+        gate.exchange("GET http://shop.example/cart HTTP/1.1\r\nHost: shop.example\r\n\r\n");
+
+    assert_eq!((response.status, response.text().as_str()), (200, "shop"));
+}
+
+#[test]
+fn a_request_that_no_route_takes_is_answered_404_on_a_connection_that_stays() {
+    let gate = routes(&[("api", "{path: /api}")]);
+    let mut client = gate.client();
+
+    client.send("GET /nothing HTTP/1.1\r\nHost: a\r\n\r\n");
+    let response = client.response();
+
+    assert_eq!(response.status, 404);
+    assert_eq!(response.header("content-type"), Some("application/problem+json"));
+    assert_eq!(response.json()["status"], 404);
+    assert_eq!(taken(&mut client, "GET", "a", "/api"), "api");
+}
+
+#[test]
+fn a_method_that_no_route_takes_is_answered_405_with_all_that_are_allowed() {
+    let gate = routes(&[
+        ("read", "{path: /x, methods: [GET]}"),
+        ("write", "{path: /x, methods: [POST, PUT]}"),
+        ("elsewhere", "{path: /y, methods: [DELETE]}"),
+    ]);
+
+    let response = gate.exchange("DELETE /x HTTP/1.1\r\nHost: a\r\n\r\n");
+
+    assert_eq!(response.status, 405);
+    let mut allowed: Vec<&str> =
+        response.header("allow").expect("RFC 9110, 15.5.6").split(", ").collect();
+    allowed.sort_unstable();
+    assert_eq!(allowed, ["GET", "POST", "PUT"]);
+}
+
+#[test]
+fn get_does_not_imply_head() {
+    let gate = routes(&[("read", "{path: /x, methods: [GET]}")]);
+
+    let response = gate.client().send("HEAD /x HTTP/1.1\r\nHost: a\r\n\r\n").response_to_head();
+
+    assert_eq!(response.status, 405);
+    assert_eq!(response.header("allow"), Some("GET"));
+}
+
+#[test]
+fn a_cors_preflight_is_matched_by_the_method_it_asks_for() {
+    let gate =
+        routes(&[("read", "{path: /x, methods: [GET]}"), ("write", "{path: /x, methods: [POST]}")]);
+    let preflight = |wanted: &str| {
+        gate.exchange(format!(
+            "OPTIONS /x HTTP/1.1\r\nHost: a\r\nOrigin: https://b.example\r\n\
+             Access-Control-Request-Method: {wanted}\r\n\r\n"
+        ))
+    };
+
+    assert_eq!(preflight("GET").text(), "read");
+    assert_eq!(preflight("POST").text(), "write");
+    assert_eq!(preflight("DELETE").status, 405);
+    let plain = gate.exchange("OPTIONS /x HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(plain.status, 405, "without Origin it is no preflight");
+}
+
+#[test]
+fn a_route_that_lists_options_takes_a_preflight_itself() {
+    let gate = routes(&[
+        ("read", "{path: /x, methods: [GET]}"),
+        ("own", "{path: /x, methods: [OPTIONS]}"),
+    ]);
+
+    let response = gate.exchange(
+        "OPTIONS /x HTTP/1.1\r\nHost: a\r\nOrigin: https://b.example\r\n\
+         Access-Control-Request-Method: GET\r\n\r\n",
+    );
+
+    assert_eq!(response.text(), "own");
+}
+
+#[test]
+fn a_route_serves_only_the_listeners_it_names() {
+    let gate = Gate::yaml(&config(
+        "[{name: public, address: \"127.0.0.1:0\"}, {name: inside, address: \"127.0.0.1:0\"}]",
+        &[
+            ("both", "{path: /both}"),
+            ("open", "{path: /x, listeners: [public]}"),
+            ("closed", "{path: /x, listeners: [inside]}"),
+            ("admin", "{path: /admin, listeners: [inside]}"),
+        ],
+    ));
+    let [public, inside] = [gate.address(), gate.listener("inside")];
+
+    for (address, path, route) in [
+        (public, "/both", "both"),
+        (inside, "/both", "both"),
+        (public, "/x", "open"),
+        (inside, "/x", "closed"),
+        (public, "/admin", "404"),
+        (inside, "/admin", "admin"),
+    ] {
+        assert_eq!(taken(&mut Client::connect(address), "GET", "a", path), route, "{path}");
+    }
+}
+
+/// The sequence of endpoints that take requests, for endpoints of these weights.
+fn sequence(weights: &[u32], requests: usize) -> Vec<usize> {
+    let origins: Vec<Origin> =
+        (0..weights.len()).map(|index| Origin::saying(&index.to_string())).collect();
+    let endpoints: Vec<String> = origins
+        .iter()
+        .zip(weights)
+        .map(|(origin, weight)| format!("{{address: \"{}\", weight: {weight}}}", origin.address()))
+        .collect();
+    let gate = Gate::yaml(&format!(
+        "version: 1\nserver: {{workers: 1}}\naccess_log: {{output: \"off\"}}\n\
+         listeners: [{{name: public, address: \"127.0.0.1:0\"}}]\n\
+         upstreams: [{{name: origin, endpoints: [{}]}}]\n\
+         routes: [{{name: all, upstream: origin}}]\n",
+        endpoints.join(", ")
+    ));
+    let mut client = gate.client();
+    (0..requests)
+        .map(|_| {
+            client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+            client.response().text().parse().expect("an origin says its number")
+        })
+        .collect()
+}
+
+#[test]
+fn requests_are_shared_by_weight_in_the_smooth_sequence() {
+    assert_eq!(sequence(&[3, 1], 8), [0, 0, 1, 0, 0, 0, 1, 0]);
+}
+
+#[test]
+fn endpoints_of_one_weight_take_turns() {
+    assert_eq!(sequence(&[1, 1, 1], 6), [0, 1, 2, 0, 1, 2]);
+}
+
+#[test]
+fn an_endpoint_of_weight_0_is_never_chosen() {
+    assert_eq!(sequence(&[1, 0, 1], 6), [0, 2, 0, 2, 0, 2]);
+}
