@@ -293,14 +293,15 @@ fn a_path_that_http_1_would_not_take_is_refused() {
 }
 
 #[test]
-fn a_path_with_a_fragment_is_refused() {
+fn a_fragment_in_a_path_goes_no_further() {
     let (origin, gate) = echo_house();
     let mut client = Frames::connect(gate.address());
 
     let stream = client.headers(&request("GET", "/a#b", &[]), true);
 
-    assert_refused(&client.answer(stream), 400, "a fragment");
-    assert_eq!(origin.requests(), Vec::<String>::new());
+    // The HTTP/2 library drops it before the gateway sees the path; HTTP/1 is refused with 400.
+    assert_eq!(client.answer(stream).status, Some(200));
+    assert!(origin.last_request().starts_with("GET /a HTTP/1.1\r\n"), "{}", origin.last_request());
 }
 
 #[test]

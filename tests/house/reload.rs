@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -260,21 +261,47 @@ fn what_needs_a_restart_is_refused_with_a_message_that_says_so() {
     assert_eq!(gate.admin("/revision").json()["revision"]["number"], 1);
 }
 
+/// Waits until the files together have this many lines.
+#[track_caller]
+fn await_lines(files: &[PathBuf], lines: usize) {
+    let count = |file: &PathBuf| std::fs::read_to_string(file).unwrap_or_default().lines().count();
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let found: usize = files.iter().map(count).sum();
+        if found == lines {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{found} lines instead of {lines}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
 #[test]
-fn the_access_log_moves_to_another_file_without_losing_a_line() {
+fn the_access_log_moves_to_another_file() {
     let gate = Gate::yaml(&saying("first"));
     assert_eq!(ask(&mut gate.client()).status, 200);
+    gate.log(1);
 
     reload(&gate, &saying("second").replace("LOG", "LOG.second"));
     assert_eq!(ask(&mut gate.client()).status, 200);
 
-    let second = gate.folder().join("access.log.second");
-    let deadline = Instant::now() + PATIENCE;
-    while std::fs::read_to_string(&second).unwrap_or_default().lines().count() < 1 {
-        assert!(Instant::now() < deadline, "nothing is logged to the new file");
-        thread::sleep(Duration::from_millis(10));
-    }
+    await_lines(&[gate.folder().join("access.log.second")], 1);
     assert_eq!(gate.log(1)[0]["revision"], 1, "the old file has the old line and no other");
+}
+
+#[test]
+fn no_line_is_lost_while_the_access_log_moves_under_load() {
+    let origin = Origin::saying("ok");
+    let gate = Gate::yaml(&numbered(origin.address(), 0));
+    let load = Load::start(gate.address(), 1);
+
+    for number in 1..=20 {
+        let config = numbered(origin.address(), number);
+        reload(&gate, &if number % 2 == 0 { config } else { config.replace("LOG", "LOG.second") });
+    }
+
+    let (answers, _) = load.end();
+    await_lines(&[gate.log_path(), gate.folder().join("access.log.second")], answers);
 }
 
 #[test]

@@ -560,6 +560,7 @@ fn samples(text: &str) -> BTreeMap<String, f64> {
 fn metrics_are_declared_before_their_samples_and_only_those_documented() {
     let gate = exits(Origin::nobody(), "format: json");
     gate.get("/reply");
+    gate.log(1);
 
     let response = gate.admin("/metrics");
 

@@ -43,6 +43,10 @@ pub(crate) struct Conn {
     claimed: AtomicBool,
     linger: AtomicBool,
     waits: Arc<ClientWaits>,
+    http2: AtomicBool,
+    /// Streams of HTTP/2 that are being served.
+    streams: AtomicU32,
+    malformed: AtomicBool,
     introduction: Mutex<Option<Introduction>>,
 }
 
@@ -68,6 +72,9 @@ impl Conn {
             claimed: AtomicBool::new(false),
             linger: AtomicBool::new(false),
             waits: Arc::default(),
+            http2: AtomicBool::new(false),
+            streams: AtomicU32::new(0),
+            malformed: AtomicBool::new(false),
             introduction: Mutex::default(),
         }
     }
@@ -88,11 +95,37 @@ impl Conn {
     pub(crate) fn begin_request(&self) -> u32 {
         self.set_phase(Phase::Busy);
         self.claimed.store(true, Ordering::Relaxed);
+        self.streams.fetch_add(1, Ordering::Relaxed);
         self.requests.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// How many requests there have been.
+    pub(super) fn requests(&self) -> u32 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    /// The body of the request that is being served is not framed by the letter.
+    pub(super) fn set_malformed(&self) {
+        self.malformed.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the body of the request that is being served is not framed by the letter.
+    pub(crate) fn is_malformed(&self) -> bool {
+        self.malformed.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn is_http2(&self) -> bool {
+        self.http2.load(Ordering::Relaxed)
+    }
+
+    /// Whether it speaks HTTP/2 and no stream is being served.
+    pub(super) fn is_http2_idle(&self) -> bool {
+        self.is_http2() && self.streams.load(Ordering::Relaxed) == 0
     }
 
     /// The connection speaks HTTP/2: what its heads may be is decided there.
     pub(super) fn begin_http2(&self) {
+        self.http2.store(true, Ordering::Relaxed);
         self.set_phase(Phase::Busy);
         self.claimed.store(true, Ordering::Relaxed);
     }
@@ -110,9 +143,12 @@ impl Conn {
         !self.claimed.swap(true, Ordering::Relaxed) || between
     }
 
-    /// A request of an HTTP/1 connection is over; the next may come.
+    /// A request is over; on HTTP/1 the next may come.
     pub(crate) fn end_request(&self) {
-        self.set_phase(Phase::Idle);
+        self.streams.fetch_sub(1, Ordering::Relaxed);
+        if !self.is_http2() {
+            self.set_phase(Phase::Idle);
+        }
     }
 
     /// The answer goes out although the client may still be sending. When the connection closes,

@@ -25,9 +25,32 @@ pub(super) struct HeadMeter {
     lines: usize,
     line: Line,
     request_line: RequestLine,
-    /// Whether bytes went by since the last head's end that were not looked at. They may hold the
-    /// beginning of the next head.
-    passed: bool,
+    start: Start,
+    chunked: bool,
+    content_length: u64,
+}
+
+/// The first bytes of the current line: as many as a field needs that frames a body.
+#[derive(Debug)]
+struct Start {
+    bytes: [u8; 48],
+    length: usize,
+}
+
+impl Start {
+    fn extend(&mut self, part: &[u8]) {
+        let part = &part[..part.len().min(self.bytes.len() - self.length)];
+        self.bytes[self.length..self.length + part.len()].copy_from_slice(part);
+        self.length += part.len();
+    }
+
+    /// The value of the line's field, if it is this one.
+    fn value(&self, name: &str) -> Option<&[u8]> {
+        let line = &self.bytes[..self.length];
+        let (field, value) = line.split_at_checked(name.len())?;
+        let value = value.strip_prefix(b":")?;
+        field.eq_ignore_ascii_case(name.as_bytes()).then_some(value.trim_ascii())
+    }
 }
 
 /// The request line so far. Pingora would repair one with bytes that are not allowed in it, and
@@ -36,8 +59,6 @@ pub(super) struct HeadMeter {
 struct RequestLine {
     spaces: u8,
     bad: bool,
-    /// Its beginning may have gone by with the end of the request before: nothing can be said.
-    cut: bool,
 }
 
 impl RequestLine {
@@ -54,7 +75,7 @@ impl RequestLine {
 
     /// Method, target, version: two spaces between them and no other (RFC 9112, section 3).
     fn is_bad(&self) -> bool {
-        !self.cut && (self.bad || self.spaces != 2)
+        self.bad || self.spaces != 2
     }
 }
 
@@ -67,22 +88,32 @@ enum Line {
 
 impl HeadMeter {
     pub(super) fn new(max_bytes: usize, max_fields: usize) -> Self {
-        let request_line = RequestLine::default();
-        let line = Line::Empty;
-        Self { max_bytes, max_fields, bytes: 0, lines: 0, line, request_line, passed: false }
+        Self {
+            max_bytes,
+            max_fields,
+            bytes: 0,
+            lines: 0,
+            line: Line::Empty,
+            request_line: RequestLine::default(),
+            start: Start { bytes: [0; 48], length: 0 },
+            chunked: false,
+            content_length: 0,
+        }
     }
 
     /// Begins with the next head.
     pub(super) fn restart(&mut self) {
-        let cut = self.passed;
         *self = Self::new(self.max_bytes, self.max_fields);
-        self.request_line.cut = cut;
-        self.passed = cut;
     }
 
-    /// Notes that bytes go by which are not for it: a body, and perhaps the next head behind it.
-    pub(super) fn pass(&mut self) {
-        self.passed = true;
+    /// Whether the head says that a body comes in chunks.
+    pub(super) fn is_chunked(&self) -> bool {
+        self.chunked
+    }
+
+    /// The length the head announces; 0 for none, and for one that Pingora will refuse.
+    pub(super) fn content_length(&self) -> u64 {
+        self.content_length
     }
 
     /// Whether any byte of the current head was seen.
@@ -90,37 +121,53 @@ impl HeadMeter {
         self.bytes > 0
     }
 
-    /// Looks at the next bytes. What follows the head's end in them is not looked at.
-    pub(super) fn feed(&mut self, mut bytes: &[u8]) -> Head {
-        while let Some(end) = memchr::memchr(b'\n', bytes) {
-            self.extend_line(&bytes[..end]);
+    /// Looks at the next bytes and says how many of them are the head's.
+    pub(super) fn feed(&mut self, bytes: &[u8]) -> (Head, usize) {
+        let mut rest = bytes;
+        while let Some(end) = memchr::memchr(b'\n', rest) {
+            self.extend_line(&rest[..end]);
             self.bytes += end + 1;
-            bytes = &bytes[end + 1..];
-            let filled = std::mem::replace(&mut self.line, Line::Empty) == Line::Filled;
-            if filled {
-                self.lines += 1;
+            rest = &rest[end + 1..];
+            let read = bytes.len() - rest.len();
+            if self.end_line() {
                 if self.lines == 1 && self.request_line.is_bad() {
-                    return Head::BadRequestLine;
+                    return (Head::BadRequestLine, read);
                 }
             } else if self.lines > 0 {
-                self.passed = !bytes.is_empty();
-                return self.verdict(Head::Complete);
+                return (self.verdict(Head::Complete), read);
             }
         }
-        self.extend_line(bytes);
-        self.bytes += bytes.len();
-        self.verdict(Head::Partial)
+        self.extend_line(rest);
+        self.bytes += rest.len();
+        (self.verdict(Head::Partial), bytes.len())
     }
 
     fn extend_line(&mut self, part: &[u8]) {
         if self.lines == 0 {
             self.request_line.extend(part);
+        } else {
+            self.start.extend(part);
         }
         self.line = match (self.line, part) {
             (line, []) => line,
             (Line::Empty, [b'\r']) => Line::OnlyCarriageReturn,
             _ => Line::Filled,
         };
+    }
+
+    /// Ends a line; says whether there was anything on it.
+    fn end_line(&mut self) -> bool {
+        let filled = std::mem::replace(&mut self.line, Line::Empty) == Line::Filled;
+        self.lines += usize::from(filled);
+        if self.start.value("transfer-encoding").is_some() {
+            self.chunked = true;
+        } else if let Some(value) = self.start.value("content-length") {
+            let first = value.split(|byte| *byte == b',').next().unwrap_or_default();
+            let length = std::str::from_utf8(first.trim_ascii()).ok();
+            self.content_length = length.and_then(|text| text.parse().ok()).unwrap_or(0);
+        }
+        self.start.length = 0;
+        filled
     }
 
     fn verdict(&self, head: Head) -> Head {
@@ -145,7 +192,8 @@ mod tests {
     fn head_ends_at_its_empty_line_wherever_reads_cut_it() {
         for size in 1..HEAD.len() {
             let mut meter = HeadMeter::new(1024, 10);
-            let mut verdicts: Vec<Head> = HEAD.chunks(size).map(|part| meter.feed(part)).collect();
+            let mut verdicts: Vec<Head> =
+                HEAD.chunks(size).map(|part| meter.feed(part).0).collect();
 
             assert_eq!(verdicts.pop(), Some(Head::Complete), "in parts of {size}");
             assert!(verdicts.iter().all(|head| *head == Head::Partial));
@@ -158,24 +206,24 @@ mod tests {
         let mut bytes = HEAD.to_vec();
         bytes.extend_from_slice(&[b'x'; 4096]);
 
-        assert_eq!(meter.feed(&bytes), Head::Complete);
+        assert_eq!(meter.feed(&bytes), (Head::Complete, HEAD.len()));
     }
 
     #[test]
     fn empty_lines_before_the_request_line_are_skipped_but_bounded() {
         let mut meter = HeadMeter::new(64, 10);
 
-        assert_eq!(meter.feed(b"\r\n\n\r\nGET / HTTP/1.0\n\n"), Head::Complete);
+        assert_eq!(meter.feed(b"\r\n\n\r\nGET / HTTP/1.0\n\n").0, Head::Complete);
 
         meter.restart();
-        assert_eq!(meter.feed(&b"\r\n".repeat(40)), Head::TooLarge);
+        assert_eq!(meter.feed(&b"\r\n".repeat(40)).0, Head::TooLarge);
     }
 
     #[test]
     fn limits_are_met_exactly() {
-        assert_eq!(HeadMeter::new(HEAD.len(), 2).feed(HEAD), Head::Complete);
-        assert_eq!(HeadMeter::new(HEAD.len() - 1, 2).feed(HEAD), Head::TooLarge);
-        assert_eq!(HeadMeter::new(HEAD.len(), 1).feed(HEAD), Head::TooManyFields);
+        assert_eq!(HeadMeter::new(HEAD.len(), 2).feed(HEAD).0, Head::Complete);
+        assert_eq!(HeadMeter::new(HEAD.len() - 1, 2).feed(HEAD).0, Head::TooLarge);
+        assert_eq!(HeadMeter::new(HEAD.len(), 1).feed(HEAD).0, Head::TooManyFields);
     }
 
     #[test]
@@ -193,7 +241,7 @@ mod tests {
             let mut meter = HeadMeter::new(1024, 10);
 
             assert_eq!(
-                meter.feed(format!("{line}\r\n").as_bytes()),
+                meter.feed(format!("{line}\r\n").as_bytes()).0,
                 Head::BadRequestLine,
                 "{line}"
             );
@@ -201,28 +249,10 @@ mod tests {
     }
 
     #[test]
-    fn a_request_line_is_not_judged_by_its_end() {
-        let mut meter = HeadMeter::new(1024, 10);
-        assert_eq!(meter.feed(&[HEAD, b"GET "].concat()), Head::Complete);
-
-        meter.restart();
-        assert_eq!(meter.feed(b"/ HTTP/1.1\r\nHost: a\r\n\r\n"), Head::Complete);
-
-        meter.restart();
-        assert_eq!(meter.feed(b"GET /a b HTTP/1.1\r\n"), Head::BadRequestLine);
-
-        let mut meter = HeadMeter::new(1024, 10);
-        assert_eq!(meter.feed(HEAD), Head::Complete);
-        meter.pass();
-        meter.restart();
-        assert_eq!(meter.feed(b"/ HTTP/1.1\r\n"), Head::Partial);
-    }
-
-    #[test]
     fn a_head_that_never_ends_is_cut_off() {
         let mut meter = HeadMeter::new(100, 10);
 
-        assert_eq!(meter.feed(b"GET / HTTP/1.1\r\nX: "), Head::Partial);
-        assert_eq!(meter.feed(&[b'a'; 100]), Head::TooLarge);
+        assert_eq!(meter.feed(b"GET / HTTP/1.1\r\nX: ").0, Head::Partial);
+        assert_eq!(meter.feed(&[b'a'; 100]).0, Head::TooLarge);
     }
 }

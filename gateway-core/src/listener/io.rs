@@ -26,7 +26,8 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
 use super::conn::{Conn, Phase};
-use super::head::{Head, HeadMeter};
+use super::framing::{Bad, MessageMeter, Wrong};
+use super::head::Head;
 use super::permit::Permit;
 use crate::telemetry::ConnectionEnd;
 
@@ -47,7 +48,7 @@ pub(crate) struct GatewayIo {
     /// Taken only when dropped.
     tcp: Option<TcpStream>,
     conn: Arc<Conn>,
-    head: HeadMeter,
+    meter: MessageMeter,
     /// Read ahead to tell HTTP/2 from HTTP/1, not yet given to Pingora.
     ahead: BytesMut,
     /// Written by Pingora, not yet given to the kernel. Owns no memory while idle.
@@ -55,6 +56,8 @@ pub(crate) struct GatewayIo {
     /// What is left of an answer of our own; what follows is the connection's end.
     answer: Option<&'static [u8]>,
     ended: bool,
+    /// What the next head is answered with, once the requests before it are served.
+    doom: Option<Wrong>,
     idling: bool,
     deadline: Instant,
     /// When the client must have taken something; `None` while it does.
@@ -75,11 +78,12 @@ impl GatewayIo {
         let _ = sockets.local_addr.set(Some(PingoraAddr::Inet(conn.local)));
         let deadline = Instant::now() + conn.listener.timeouts.header;
         Self {
-            head: HeadMeter::new(limits.header_bytes, limits.headers),
+            meter: MessageMeter::new(limits.header_bytes, limits.headers),
             ahead: BytesMut::new(),
             gathered: BytesMut::new(),
             answer: None,
             ended: false,
+            doom: None,
             idling: false,
             write_deadline: None,
             timer: Box::pin(tokio::time::sleep_until(deadline)),
@@ -96,25 +100,59 @@ impl GatewayIo {
         Pin::new(self.tcp.as_mut().expect("taken only when dropped"))
     }
 
-    /// Notes bytes that arrived: they may begin a head, go on with one, or belong to a body.
-    fn arrived(&mut self, bytes: &[u8]) {
-        match self.conn.phase() {
-            Phase::Busy => return self.head.pass(),
-            Phase::Head => {}
-            Phase::Idle => {
-                self.idling = false;
-                self.head.restart();
-                self.conn.expect_request();
-                self.deadline = Instant::now() + self.conn.listener.timeouts.header;
+    /// Notes bytes that arrived: they may begin a head, go on with one, or belong to a body. Says
+    /// how many of them Pingora may see.
+    fn arrived(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.conn.is_http2() {
+            return Ok(bytes.len());
+        }
+        if self.conn.phase() == Phase::Idle {
+            self.begin_head();
+        }
+        let awaited = self.conn.phase() == Phase::Head;
+        let outcome = self.meter.feed(bytes);
+        match outcome {
+            Ok(()) if awaited && !self.meter.in_head() => {
+                self.conn.set_phase(Phase::Busy);
+                Ok(bytes.len())
             }
+            Ok(()) => Ok(bytes.len()),
+            Err(bad) => self.stop_at(bad, awaited),
         }
-        match self.head.feed(bytes) {
-            Head::Partial => {}
-            Head::Complete => self.conn.set_phase(Phase::Busy),
-            Head::TooLarge => self.refuse(TOO_LARGE, ConnectionEnd::HeaderTooLarge),
-            Head::BadRequestLine => self.refuse(BAD_REQUEST, ConnectionEnd::BadRequest),
-            Head::TooManyFields => self.refuse(TOO_LARGE, ConnectionEnd::TooManyHeaders),
+    }
+
+    /// A message may not pass. Those before it are still served.
+    fn stop_at(&mut self, bad: Bad, awaited: bool) -> io::Result<usize> {
+        let served = self.conn.requests() == bad.message;
+        if bad.wrong == Wrong::Body && bad.good == 0 && !awaited && served {
+            self.conn.set_malformed();
+            return Err(io::ErrorKind::InvalidData.into());
         }
+        self.doom = Some(bad.wrong);
+        if awaited && bad.good == 0 {
+            self.meet_doom();
+        } else if awaited {
+            self.conn.set_phase(Phase::Busy);
+        }
+        Ok(bad.good)
+    }
+
+    /// The head that may not pass is the next to be answered.
+    fn meet_doom(&mut self) {
+        let Some(wrong) = self.doom.take() else { return };
+        let (answer, why) = match wrong {
+            Wrong::Head(Head::TooLarge) => (TOO_LARGE, ConnectionEnd::HeaderTooLarge),
+            Wrong::Head(Head::TooManyFields) => (TOO_LARGE, ConnectionEnd::TooManyHeaders),
+            Wrong::Head(_) | Wrong::Body => (BAD_REQUEST, ConnectionEnd::BadRequest),
+        };
+        self.refuse(answer, why);
+    }
+
+    /// The first byte of the next head is here.
+    fn begin_head(&mut self) {
+        self.idling = false;
+        self.conn.expect_request();
+        self.deadline = Instant::now() + self.conn.listener.timeouts.header;
     }
 
     /// Gives the connection an answer of our own and its end.
@@ -135,7 +173,7 @@ impl GatewayIo {
     /// What the connection's silence means, once its time is up.
     fn time_is_up(&mut self) {
         match self.conn.phase() {
-            Phase::Head if self.head.has_begun() => {
+            Phase::Head if self.meter.in_head() => {
                 self.refuse(TIMEOUT, ConnectionEnd::HeaderTimeout);
             }
             Phase::Head => self.end(ConnectionEnd::HeaderTimeout),
@@ -145,12 +183,21 @@ impl GatewayIo {
 
     /// Polls the timer where silence has a limit. Ready when the connection is over.
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.conn.phase() == Phase::Busy {
-            return Poll::Pending;
+        if self.conn.phase() == Phase::Idle && self.meter.in_head() {
+            // It came behind the request that has just been served.
+            self.begin_head();
         }
-        let phase = self.conn.phase();
-        if phase == Phase::Idle && !std::mem::replace(&mut self.idling, true) {
-            self.deadline = Instant::now() + self.conn.listener.timeouts.idle;
+        match self.conn.phase() {
+            Phase::Busy if !self.conn.is_http2_idle() => {
+                self.idling = false;
+                return Poll::Pending;
+            }
+            Phase::Head => {}
+            Phase::Busy | Phase::Idle => {
+                if !std::mem::replace(&mut self.idling, true) {
+                    self.deadline = Instant::now() + self.conn.listener.timeouts.idle;
+                }
+            }
         }
         loop {
             let deadline = self.deadline;
@@ -229,6 +276,13 @@ impl AsyncRead for GatewayIo {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
+        if self.doom.is_some() && !self.ended {
+            // What is being served came before; it must not see an end.
+            match self.conn.phase() {
+                Phase::Busy => return Poll::Pending,
+                Phase::Head | Phase::Idle => self.meet_doom(),
+            }
+        }
         if !self.ended {
             if !self.ahead.is_empty() {
                 let length = self.ahead.len().min(buf.remaining());
@@ -245,15 +299,20 @@ impl AsyncRead for GatewayIo {
                 }
                 ready!(self.poll_deadline(cx));
             }
-            let arrived = &buf.filled()[before..];
             self.conn.set_awaited(false);
+            let arrived = &buf.filled()[before..];
             if !arrived.is_empty() {
-                self.arrived(arrived);
+                let seen = self.arrived(arrived)?;
+                buf.set_filled(before + seen);
+                if seen == 0 && !self.ended {
+                    // All of it waits for what is served before it.
+                    return Poll::Pending;
+                }
             } else if self.conn.phase() != Phase::Busy {
                 self.end(ConnectionEnd::ClientClosed);
             }
         }
-        if self.ended && self.conn.phase() != Phase::Busy {
+        if self.ended {
             // To Pingora a refused head looks like a client that went away.
             buf.set_filled(before);
             if self.answer.is_some() {

@@ -7,6 +7,7 @@
 mod accept;
 mod bind;
 mod conn;
+mod framing;
 mod head;
 mod io;
 mod permit;

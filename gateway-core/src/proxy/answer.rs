@@ -124,10 +124,7 @@ pub(super) async fn planned(
     Ok(reply)
 }
 
-async fn read(
-    session: &mut Session,
-    open: &mut Open,
-) -> std::result::Result<BytesMut, Box<Reply>> {
+async fn read(session: &mut Session, open: &mut Open) -> std::result::Result<BytesMut, Box<Reply>> {
     let limit = open.ctx.listener().limits.body_bytes.unwrap_or(u64::MAX);
     let mut body = BytesMut::new();
     if session.is_body_empty() {

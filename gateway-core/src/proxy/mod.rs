@@ -186,7 +186,9 @@ impl GatewayProxy {
     /// What to call an error: what the watch or a plugin ended it with, else what Pingora says.
     fn code(open: &Open, error: &Error) -> FailureCode {
         let refused = open.refused.as_ref().and_then(|reply| reply.failure);
+        let malformed = open.conn.is_malformed().then_some(FailureCode::D3);
         refused
+            .or(malformed)
             .or_else(|| open.watched.fired())
             .unwrap_or_else(|| failure::code(error, open.progress))
     }
@@ -538,8 +540,6 @@ impl ProxyHttp for GatewayProxy {
         }
         open.watched.detach();
         record::finish(session, open, &self.shared.telemetry);
-        if !open.http2 {
-            open.conn.end_request();
-        }
+        open.conn.end_request();
     }
 }

@@ -104,6 +104,10 @@ const CLASSES: [Class; 256] = {
     classes[b'#' as usize] = Class::Refused;
     classes[b'?' as usize] = Class::Refused;
     classes[b'\\' as usize] = Class::Refused;
+    // No request line of HTTP/1 may hold them (RFC 3986, appendix C), so no path of HTTP/2 does.
+    classes[b'"' as usize] = Class::Refused;
+    classes[b'<' as usize] = Class::Refused;
+    classes[b'>' as usize] = Class::Refused;
     classes
 };
 

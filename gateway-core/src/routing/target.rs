@@ -57,7 +57,7 @@ fn resource<'a>(authority: Option<&'a str>, text: &'a str) -> Result<Target<'a>,
         Some(mark) => (&text[..mark], Some(&text[mark + 1..])),
         None => (text, None),
     };
-    let allowed = |byte: u8| byte.is_ascii_graphic() && byte != b'#';
+    let allowed = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'#' | b'"' | b'<' | b'>');
     if !query.is_none_or(|query| query.bytes().all(allowed)) {
         return Err(TargetFault::Query);
     }
