@@ -216,8 +216,9 @@ fn the_example_of_request_id_does_what_it_says() {
 }
 
 #[test]
-fn generated_pages_are_up_to_date() {
-    for page in pages() {
+fn code_that_hand_written_pages_show_is_the_code_that_is_tested() {
+    let by_hand = pages().into_iter().filter(|page| !page.text.starts_with("<!-- Generated"));
+    for page in by_hand {
         let path = repository().join(&page.path);
         let written = fs::read_to_string(&path).unwrap_or_default();
         assert!(
@@ -230,6 +231,7 @@ fn generated_pages_are_up_to_date() {
 
 #[test]
 fn every_page_of_the_book_is_in_its_summary_and_the_other_way_round() {
+    gateway_tests::docs::write().expect("the reference can be written");
     let book = repository().join("docs/src");
     let summary = text(&book.join("SUMMARY.md"));
 
@@ -253,6 +255,7 @@ fn links(page: &str) -> impl Iterator<Item = &str> {
 
 #[test]
 fn every_link_between_the_papers_leads_somewhere() {
+    gateway_tests::docs::write().expect("the reference can be written");
     for paper in papers() {
         let page = text(&paper);
         for link in links(&page) {

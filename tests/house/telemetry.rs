@@ -81,12 +81,15 @@ fn await_lines(gate: &Gate, count: usize) -> Vec<String> {
     panic!("the log has no {count} lines: {:#?}", text_log(gate));
 }
 
+/// Method, target, route, status, failure, and who chose the status.
+type Exit =
+    (&'static str, &'static str, Option<&'static str>, u64, Option<&'static str>, &'static str);
+
 #[test]
 fn every_exit_of_a_request_is_one_line_and_one_count() {
     let origin = origin();
     let gate = exits(origin.address(), "format: json");
-    // Target, the route, the status, the failure, who chose the status.
-    let exits: [(&str, &str, Option<&str>, u64, Option<&str>, &str); 13] = [
+    let exits: [Exit; 13] = [
         ("GET", "/reply", Some("reply"), 200, None, "gateway"),
         ("HEAD", "/reply", Some("reply"), 200, None, "gateway"),
         ("GET", "/nowhere", None, 404, Some("P1"), "gateway"),

@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use socket2::{Domain, Socket, Type};
+
 /// How long an upstream waits for a request before its connection ends.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -60,10 +62,16 @@ impl Origin {
         Self { address, seen, connections }
     }
 
-    /// An address at which nobody listens.
+    /// An address at which nobody listens. It stays taken as long as the test's process lives, so
+    /// that no port 0 becomes it; who asks for it by number, as a gateway does, may still have it.
     pub fn nobody() -> SocketAddr {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
-        listener.local_addr().expect("a bound socket has an address")
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket can be made");
+        socket.set_reuse_address(true).expect("an option can be set");
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        socket.bind(&any.into()).expect("a port is free");
+        let address = socket.local_addr().ok().and_then(|address| address.as_socket());
+        std::mem::forget(socket);
+        address.expect("a bound socket has an address")
     }
 
     /// Where it listens.

@@ -246,7 +246,8 @@ mod tests {
     #[test]
     fn heads_that_may_not_pass_are_answered() {
         let host = ("Host", "a");
-        let cases: [(&str, &[(&'static str, &str)], u16); 8] = [
+        type Case<'a> = (&'a str, &'a [(&'static str, &'a str)], u16);
+        let cases: [Case<'_>; 8] = [
             ("/", &[], 400),
             ("/%00", &[host], 400),
             ("/a\\b", &[host], 400),

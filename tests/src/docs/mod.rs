@@ -1,6 +1,7 @@
 //! The generated pages of the book: made from the types, tables and sources that they describe.
 //!
-//! `cargo run -p gateway-tests --bin docs` writes them; a test holds them up to date.
+//! `cargo run -p gateway-tests --bin docs` writes them. The reference is generated whole and not
+//! committed; of hand-written pages a test holds the code they show up to date.
 
 mod config;
 mod guide;
@@ -45,6 +46,32 @@ pub fn pages() -> Vec<Page> {
     pages.extend(plugins::pages());
     pages.extend(guide::pages());
     pages
+}
+
+/// Writes every page that is not as it must be; returns the paths of those.
+///
+/// # Errors
+/// A file cannot be written.
+///
+/// # Panics
+/// A source is not where it was.
+pub fn write() -> std::io::Result<Vec<PathBuf>> {
+    let mut written = Vec::new();
+    for page in pages() {
+        let path = repository().join(&page.path);
+        if fs::read_to_string(&path).is_ok_and(|text| text == page.text) {
+            continue;
+        }
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        // Whoever reads meanwhile sees a whole page, old or new.
+        let aside = path.with_extension(format!("{}.tmp", std::process::id()));
+        fs::write(&aside, &page.text)?;
+        fs::rename(&aside, &path)?;
+        written.push(page.path);
+    }
+    Ok(written)
 }
 
 fn routing() -> Page {
