@@ -32,8 +32,9 @@ fn text(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Every page that is written for people.
+/// Every page that is written for people, the generated ones included.
 fn papers() -> Vec<PathBuf> {
+    gateway_tests::docs::write().expect("the reference can be written");
     let mut papers = files("docs", "md");
     for name in ["README", "ARCHITECTURE", "STYLE", "CONTRIBUTING", "SECURITY", "CHANGELOG"] {
         papers.push(repository().join(format!("{name}.md")));
@@ -255,7 +256,6 @@ fn links(page: &str) -> impl Iterator<Item = &str> {
 
 #[test]
 fn every_link_between_the_papers_leads_somewhere() {
-    gateway_tests::docs::write().expect("the reference can be written");
     for paper in papers() {
         let page = text(&paper);
         for link in links(&page) {
