@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 
 use crate::routing::HostText;
 use crate::snapshot::{ListenerPlan, RoutePlan, Snapshot};
-use crate::telemetry::{Ascii, AttemptRecord, FailureCode};
+use crate::telemetry::{Ascii, AttemptRecord, FailureCode, TraceContext};
 
 /// Everything the gateway knows about one request, from its head to its record.
 ///
@@ -25,9 +25,9 @@ pub struct RequestCtx {
     scheme: &'static str,
     host: Option<HostText>,
     request_id: Option<Box<str>>,
-    trace_id: Option<Ascii<32>>,
-    /// The `traceparent` to send up, if the client's own is not passed on.
-    traceparent: Option<Ascii<55>>,
+    trace: Option<TraceContext>,
+    /// Whether the trace begins here: the client sent none that is valid.
+    begins_trace: bool,
     published: Vec<(&'static str, Box<str>)>,
     extensions: Vec<(TypeId, Box<dyn Any + Send + Sync>)>,
     started: Instant,
@@ -54,8 +54,8 @@ impl RequestCtx {
             scheme: "http",
             host: None,
             request_id: None,
-            trace_id: None,
-            traceparent: None,
+            trace: None,
+            begins_trace: false,
             published: Vec::new(),
             extensions: Vec::new(),
             started: Instant::now(),
@@ -91,8 +91,10 @@ impl RequestCtx {
         self.client
     }
 
-    pub(crate) fn set_client_ip(&mut self, client: IpAddr) {
-        self.client = client;
+    /// Notes who the client is and which scheme it used, once the trusted chain has been read.
+    pub(crate) fn set_client(&mut self, address: IpAddr, scheme: &'static str) {
+        self.client = address;
+        self.scheme = scheme;
     }
 
     /// The address of the other end of the socket.
@@ -108,10 +110,6 @@ impl RequestCtx {
     /// `http` or `https`, as the client spoke it or a trusted proxy reports it.
     pub fn scheme(&self) -> &'static str {
         self.scheme
-    }
-
-    pub(crate) fn set_scheme(&mut self, scheme: &'static str) {
-        self.scheme = scheme;
     }
 
     /// The name of the listener the request came through.
@@ -149,18 +147,28 @@ impl RequestCtx {
     }
 
     /// The W3C trace identifier, 32 hexadecimal digits.
-    pub fn trace_id(&self) -> Option<&str> {
-        self.trace_id.as_ref().map(Ascii::as_str)
+    pub fn trace_id(&self) -> Option<Ascii<32>> {
+        self.trace.as_ref().map(TraceContext::trace_id_hex)
     }
 
-    /// Goes on with the client's trace, which `begun` is `None` for, or with one begun here.
-    pub(crate) fn set_trace(&mut self, id: Ascii<32>, begun: Option<Ascii<55>>) {
-        self.trace_id = Some(id);
-        self.traceparent = begun;
+    pub(crate) fn trace(&self) -> Option<TraceContext> {
+        self.trace
     }
 
-    pub(crate) fn traceparent(&self) -> Option<&str> {
-        self.traceparent.as_ref().map(Ascii::as_str)
+    /// Goes on with the client's trace.
+    pub(crate) fn continue_trace(&mut self, trace: TraceContext) {
+        self.trace = Some(trace);
+    }
+
+    /// Begins a trace, which the upstream has to be told of.
+    pub(crate) fn begin_trace(&mut self, trace: TraceContext) {
+        self.trace = Some(trace);
+        self.begins_trace = true;
+    }
+
+    /// The `traceparent` to send up, if the client's own is not passed on.
+    pub(crate) fn traceparent(&self) -> Option<Ascii<55>> {
+        self.trace.filter(|_| self.begins_trace).map(|trace| trace.render())
     }
 
     /// A fact that a plugin published under its full name, such as `jwt.sub`.

@@ -292,3 +292,36 @@ fn several_cookie_fields_become_one() {
 
     assert_eq!(origin.last_fields("cookie"), ["a=1; c=2; d=3"]);
 }
+
+#[test]
+fn names_of_fields_go_up_in_lower_case_unless_their_spelling_is_kept() {
+    let origin = Origin::saying("ok");
+    let config = |extra: &str| {
+        format!(
+            "version: 1\nlisteners: [{{name: public, address: \"127.0.0.1:0\"}}]\n\
+             upstreams: [{{name: origin, endpoints: [\"{}\"]{extra}}}]\n\
+             routes: [{{name: all, match: {{path: /}}, upstream: origin}}]\n",
+            origin.address()
+        )
+    };
+    let sent = ["X-Mixed-CASE: Value", "x-lower: 1", "Accept: */*"];
+    let added = ["X-Forwarded-For: 127.0.0.1", "Via: 1.1 gateway", "X-Forwarded-Proto: http"];
+    let lower = |line: &&str| {
+        let (name, value) = line.split_once(':').expect("it is a field");
+        format!("\r\n{}:{value}\r\n", name.to_ascii_lowercase())
+    };
+
+    let gate = Gate::yaml(&config(""));
+    send(&gate, &format!("{}\r\n", sent.join("\r\n")));
+    let request = origin.last_request();
+    for line in sent.iter().chain(&added) {
+        assert!(request.contains(&lower(line)), "{line}: {request}");
+    }
+
+    let gate = Gate::yaml(&config(", header_case: preserve"));
+    send(&gate, &format!("{}\r\n", sent.join("\r\n")));
+    let request = origin.last_request();
+    for line in sent.iter().chain(&added) {
+        assert!(request.contains(&format!("\r\n{line}\r\n")), "{line}: {request}");
+    }
+}

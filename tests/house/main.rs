@@ -15,3 +15,4 @@ mod reload;
 mod rooms;
 mod routes;
 mod telemetry;
+mod upstreams;

@@ -24,6 +24,22 @@ pub struct UpstreamConfig {
     /// How long an endpoint may take.
     #[serde(default)]
     pub timeouts: UpstreamTimeouts,
+    /// How the names of fields are spelled on HTTP/1, where a client may use capitals.
+    #[serde(default)]
+    pub header_case: HeaderCase,
+}
+
+/// How the names of a request's fields are spelled on their way up. To HTTP all are the same (RFC
+/// 9110, section 5.1); some old programs know only one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum HeaderCase {
+    /// In lower case, as on HTTP/2, but for a few common names such as `Host`. The default, and
+    /// cheaper.
+    #[default]
+    Lower,
+    /// As the client spelled them.
+    Preserve,
 }
 
 /// One address inside an upstream: `10.0.0.1:8080`, or a mapping that says more.

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use http::HeaderValue;
 
+use crate::routing::LastHost;
 use crate::snapshot::ListenerPlan;
 
 /// What a connection is doing, which decides what its silence means.
@@ -47,14 +48,15 @@ pub(crate) struct Conn {
     /// Streams of HTTP/2 that are being served.
     streams: AtomicU32,
     malformed: AtomicBool,
-    introduction: Mutex<Option<Introduction>>,
+    /// The last introduction, and the host that was asked for.
+    introduction: Mutex<Option<(Option<HeaderValue>, Introduction)>>,
+    /// The host its last request asked for.
+    pub(crate) last_host: LastHost,
 }
 
 /// How the gateway introduces the client of a connection to upstreams.
 #[derive(Clone, Debug)]
 pub(crate) struct Introduction {
-    /// The host that was asked for.
-    pub(crate) host: Option<HeaderValue>,
     /// The value of `X-Forwarded-For`.
     pub(crate) forwarded_for: HeaderValue,
     /// The value of `Forwarded`.
@@ -76,6 +78,7 @@ impl Conn {
             streams: AtomicU32::new(0),
             malformed: AtomicBool::new(false),
             introduction: Mutex::default(),
+            last_host: LastHost::default(),
         }
     }
 
@@ -95,8 +98,15 @@ impl Conn {
     pub(crate) fn begin_request(&self) -> u32 {
         self.set_phase(Phase::Busy);
         self.claimed.store(true, Ordering::Relaxed);
-        self.streams.fetch_add(1, Ordering::Relaxed);
-        self.requests.fetch_add(1, Ordering::Relaxed) + 1
+        let requests = self.requests() + 1;
+        self.requests.store(requests, Ordering::Relaxed);
+        self.count_streams(|streams| streams + 1);
+        requests
+    }
+
+    /// All of a connection is one thread's, so that counting needs no lock.
+    fn count_streams(&self, count: impl FnOnce(u32) -> u32) {
+        self.streams.store(count(self.streams.load(Ordering::Relaxed)), Ordering::Relaxed);
     }
 
     /// How many requests there have been.
@@ -140,12 +150,16 @@ impl Conn {
     /// it asked for a tunnel. True once a head.
     pub(super) fn was_refused(&self) -> bool {
         let between = self.phase() == Phase::Idle;
-        !self.claimed.swap(true, Ordering::Relaxed) || between
+        let claimed = self.claimed.load(Ordering::Relaxed);
+        if !claimed {
+            self.claimed.store(true, Ordering::Relaxed);
+        }
+        !claimed || between
     }
 
     /// A request is over; on HTTP/1 the next may come.
     pub(crate) fn end_request(&self) {
-        self.streams.fetch_sub(1, Ordering::Relaxed);
+        self.count_streams(|streams| streams - 1);
         if !self.is_http2() {
             self.set_phase(Phase::Idle);
         }
@@ -171,15 +185,19 @@ impl Conn {
         self.waits.to_read.store(awaited, Ordering::Relaxed);
     }
 
-    /// How the client was introduced by its last request.
-    pub(crate) fn introduction(&self) -> Option<Introduction> {
-        self.introduction.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Keeps an introduction for the next request.
-    pub(crate) fn introduce(&self, introduction: Introduction) {
+    /// How the client is introduced when it asks for `host`: as last time, or as `make` says.
+    pub(crate) fn introduction<E>(
+        &self,
+        host: Option<&HeaderValue>,
+        make: impl FnOnce() -> Result<Introduction, E>,
+    ) -> Result<Introduction, E> {
         let mut held = self.introduction.lock().unwrap_or_else(PoisonError::into_inner);
-        *held = Some(introduction);
+        if let Some((_, last)) = held.as_ref().filter(|(asked, _)| asked.as_ref() == host) {
+            return Ok(last.clone());
+        }
+        let made = make()?;
+        *held = Some((host.cloned(), made.clone()));
+        Ok(made)
     }
 
     pub(super) fn lingers(&self) -> bool {

@@ -30,15 +30,27 @@ pub(super) struct HeadMeter {
     content_length: u64,
 }
 
-/// The first bytes of the current line: as many as a field needs that frames a body.
+/// The first bytes of the current line, if it may be that of a field that frames a body: as many as
+/// such a field needs.
 #[derive(Debug)]
 struct Start {
     bytes: [u8; 48],
     length: usize,
+    /// The line is another field's.
+    other: bool,
 }
 
 impl Start {
+    const NEW: Self = Self { bytes: [0; 48], length: 0, other: false };
+
     fn extend(&mut self, part: &[u8]) {
+        if self.length == 0 {
+            // `Content-Length`, `Transfer-Encoding`
+            self.other |= part.first().is_some_and(|byte| !b"cCtT".contains(byte));
+        }
+        if self.other {
+            return;
+        }
         let part = &part[..part.len().min(self.bytes.len() - self.length)];
         self.bytes[self.length..self.length + part.len()].copy_from_slice(part);
         self.length += part.len();
@@ -95,7 +107,7 @@ impl HeadMeter {
             lines: 0,
             line: Line::Empty,
             request_line: RequestLine::default(),
-            start: Start { bytes: [0; 48], length: 0 },
+            start: Start::NEW,
             chunked: false,
             content_length: 0,
         }
@@ -159,7 +171,9 @@ impl HeadMeter {
     fn end_line(&mut self) -> bool {
         let filled = std::mem::replace(&mut self.line, Line::Empty) == Line::Filled;
         self.lines += usize::from(filled);
-        if self.start.value("transfer-encoding").is_some() {
+        if self.start.length == 0 {
+            // Empty, or another field's.
+        } else if self.start.value("transfer-encoding").is_some() {
             self.chunked = true;
         } else if let Some(value) = self.start.value("content-length") {
             let first = value.split(|byte| *byte == b',').next().unwrap_or_default();
@@ -167,6 +181,7 @@ impl HeadMeter {
             self.content_length = length.and_then(|text| text.parse().ok()).unwrap_or(0);
         }
         self.start.length = 0;
+        self.start.other = false;
         filled
     }
 

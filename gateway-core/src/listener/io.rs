@@ -5,13 +5,12 @@
 //! a connection ended with that never became a request.
 
 use std::fmt;
-use std::future::Future;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::{Buf, BytesMut};
@@ -23,8 +22,8 @@ use pingora::protocols::{
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, Sleep};
 
+use super::alarm::Alarm;
 use super::conn::{Conn, Phase};
 use super::framing::{Bad, MessageMeter, Wrong};
 use super::head::Head;
@@ -33,6 +32,8 @@ use crate::telemetry::ConnectionEnd;
 
 /// Writes up to this size are gathered until a flush or until this much waits.
 const WRITE_BUFFER: usize = 16 * 1024;
+/// What is reserved at first for what is gathered.
+const SMALL_ANSWER: usize = 1024;
 /// How long, and how much, a client may go on sending after its last answer.
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 1024 * 1024;
@@ -62,8 +63,9 @@ pub(crate) struct GatewayIo {
     deadline: Instant,
     /// When the client must have taken something; `None` while it does.
     write_deadline: Option<Instant>,
-    /// One timer a connection, moved and never dropped: making one a request would wake the driver.
-    timer: Pin<Box<Sleep>>,
+    /// Reading and writing never need it at once: a connection that is served has no deadline to
+    /// read.
+    alarm: Alarm,
     sockets: Arc<SocketDigest>,
     shared: Arc<ProxyDigest>,
     permit: Option<Permit>,
@@ -86,7 +88,7 @@ impl GatewayIo {
             doom: None,
             idling: false,
             write_deadline: None,
-            timer: Box::pin(tokio::time::sleep_until(deadline)),
+            alarm: Alarm::new(),
             deadline,
             sockets: Arc::new(sockets),
             shared: Arc::new(share(&conn)),
@@ -199,18 +201,9 @@ impl GatewayIo {
                 }
             }
         }
-        loop {
-            let deadline = self.deadline;
-            // An early wake-up costs less than moving the timer at every request.
-            if self.timer.deadline() > deadline || self.timer.is_elapsed() {
-                self.timer.as_mut().reset(deadline);
-            }
-            ready!(self.timer.as_mut().poll(cx));
-            if Instant::now() >= deadline {
-                self.time_is_up();
-                return Poll::Ready(());
-            }
-        }
+        ready!(self.alarm.poll(self.deadline, cx));
+        self.time_is_up();
+        Poll::Ready(())
     }
 
     /// Bounds how long the client may take nothing of what is written to it.
@@ -226,11 +219,7 @@ impl GatewayIo {
         }
         let limit = self.conn.listener.timeouts.write;
         let deadline = *self.write_deadline.get_or_insert_with(|| Instant::now() + limit);
-        // While a request is served nothing else uses the timer.
-        if self.timer.deadline() != deadline {
-            self.timer.as_mut().reset(deadline);
-        }
-        ready!(self.timer.as_mut().poll(cx));
+        ready!(self.alarm.poll(deadline, cx));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 
@@ -248,8 +237,8 @@ impl GatewayIo {
     async fn read_ahead(&mut self, wanted: &[u8]) -> io::Result<()> {
         while self.ahead.len() < wanted.len() && wanted.starts_with(&self.ahead) {
             let tcp = self.tcp.as_mut().expect("taken only when dropped");
-            let read = tokio::time::timeout_at(self.deadline, tcp.read_buf(&mut self.ahead)).await;
-            match read {
+            let left = self.deadline.saturating_duration_since(Instant::now());
+            match pingora::time::timeout(left, tcp.read_buf(&mut self.ahead)).await {
                 Ok(Ok(1..)) => {}
                 Ok(Ok(0)) | Err(_) => break,
                 Ok(Err(error)) => return Err(error),
@@ -330,6 +319,10 @@ impl AsyncWrite for GatewayIo {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         if self.gathered.len() + buf.len() <= WRITE_BUFFER {
+            if self.gathered.capacity() == 0 {
+                // Room for a head and the small body that mostly follows it.
+                self.gathered.reserve(buf.len().max(SMALL_ANSWER));
+            }
             self.gathered.extend_from_slice(buf);
             return Poll::Ready(Ok(buf.len()));
         }

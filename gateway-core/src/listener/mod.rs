@@ -5,6 +5,7 @@
 //! is taken.
 
 mod accept;
+mod alarm;
 mod bind;
 mod conn;
 mod framing;

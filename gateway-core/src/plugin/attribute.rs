@@ -157,6 +157,7 @@ impl Attribute {
         let borrowed = match self {
             Self::ClientIp => return Some(Cow::Owned(ctx.client_ip().to_string())),
             Self::PeerIp => return Some(Cow::Owned(ctx.peer_ip().to_string())),
+            Self::TraceId => return Some(Cow::Owned(ctx.trace_id()?.to_string())),
             Self::RequestHeader(name) => return joined(&request.headers, name),
             Self::RequestQuery(name) => return pairs::query(request.uri.query()?, name),
             Self::RequestCookie(name) => {
@@ -171,7 +172,6 @@ impl Attribute {
             Self::RequestProtocol => protocol(request.version),
             Self::RequestQueryString => request.uri.query(),
             Self::RequestId => ctx.request_id(),
-            Self::TraceId => ctx.trace_id(),
             Self::ListenerName => Some(ctx.listener_name()),
             Self::RouteName => ctx.route_name(),
             Self::UpstreamName => ctx.upstream_name(),

@@ -168,7 +168,7 @@ impl TestRequest<'_> {
         let chain = route.chain(&listener).cloned().unwrap_or_default();
         let peer = SocketAddr::new(self.client, 40_000);
         let mut ctx = RequestCtx::new(snapshot, listener, peer);
-        ctx.set_client_ip(self.client.to_canonical());
+        ctx.set_client(self.client.to_canonical(), "http");
         ctx.set_route(route);
         let mut exchange = Exchange {
             chain,
@@ -299,13 +299,13 @@ impl Exchange {
             bytes_out: 0,
             client: self.ctx.client_ip(),
             peer: self.ctx.peer(),
-            user_agent: None,
+            request_headers: &self.head.headers,
+            response_headers: Some(&response.headers),
             request_id: self.ctx.request_id(),
-            trace_id: None,
+            trace: self.ctx.trace(),
             consumer: None,
             revision: 1,
             retries: 0,
-            response_content_type: None,
             plugin_times: &[],
         };
         self.chain.log(&record, &self.head, &self.ctx);

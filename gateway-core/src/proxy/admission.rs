@@ -5,11 +5,12 @@
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Method, StatusCode, Uri, Version, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, header};
 use pingora_http::RequestHeader;
 
+use super::seen::Seen;
 use crate::plugin::Reply;
-use crate::routing::{HostText, Target, normalise, split_target};
+use crate::routing::{HostText, LastHost, Target, normalise, split_target};
 use crate::snapshot::ListenerLimits;
 use crate::telemetry::FailureCode;
 
@@ -24,14 +25,18 @@ pub(super) struct RawHead(pub(super) Bytes);
 pub(super) fn admit(
     head: &mut RequestHeader,
     raw: Option<&RawHead>,
+    seen: &Seen,
     limits: &ListenerLimits,
+    last_host: &LastHost,
 ) -> Result<Option<HostText>, Box<Reply>> {
     match raw {
-        Some(raw) => check_framing(head, raw, limits)?,
+        Some(raw) => check_framing(head, raw, seen, limits)?,
         None => check_size(&head.headers, limits)?,
     }
-    check_expectation(&head.headers)?;
-    let host = host(head)?;
+    if seen.expect {
+        check_expectation(&head.headers)?;
+    }
+    let host = host(head, last_host)?;
     complete_host(head)?;
     normalise_target(head)?;
     Ok(host)
@@ -51,6 +56,7 @@ fn complete_host(head: &mut RequestHeader) -> Result<(), Box<Reply>> {
 fn check_framing(
     head: &RequestHeader,
     raw: &RawHead,
+    seen: &Seen,
     limits: &ListenerLimits,
 ) -> Result<(), Box<Reply>> {
     if raw.0.len() > limits.header_bytes || head.headers.len() > limits.headers {
@@ -61,14 +67,17 @@ fn check_framing(
     if line.contains(&b'#') {
         return Err(bad_request("the target holds a fragment"));
     }
-    let mut codings = head.headers.get_all(header::TRANSFER_ENCODING).iter();
-    let Some(coding) = codings.next() else { return Ok(()) };
+    if !seen.transfer_encoding {
+        return Ok(());
+    }
     // Pingora drops Content-Length beside Transfer-Encoding and goes on. A message with both is
     // an attempt at smuggling or a broken client (RFC 9112, section 6.1).
     if has_field(&raw.0, b"content-length") {
         return Err(bad_request("both Content-Length and Transfer-Encoding"));
     }
-    if codings.next().is_some() || !coding.as_bytes().eq_ignore_ascii_case(b"chunked") {
+    let codings = head.headers.get_all(header::TRANSFER_ENCODING);
+    let chunked = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+    if codings.iter().nth(1).is_some() || !codings.iter().all(chunked) {
         let reply = Reply::problem(StatusCode::NOT_IMPLEMENTED, "transfer coding not supported");
         return Err(Box::new(reply.because(FailureCode::P8).closing()));
     }
@@ -102,18 +111,18 @@ fn check_expectation(headers: &HeaderMap) -> Result<(), Box<Reply>> {
 
 /// The host that is asked for. Pingora has already refused several of them, and a Host field that
 /// differs from the target's authority.
-fn host(head: &RequestHeader) -> Result<Option<HostText>, Box<Reply>> {
+fn host(head: &RequestHeader, last_host: &LastHost) -> Result<Option<HostText>, Box<Reply>> {
     let authority = head.uri.authority().map(|authority| authority.as_str());
     let host = match (authority.or_else(|| absolute(head)), head.headers.get(header::HOST)) {
         (None, None) if head.version <= Version::HTTP_10 => return Ok(None),
         (_, None) if head.version == Version::HTTP_11 => {
             return Err(bad_request("the Host is missing"));
         }
-        (Some(authority), _) => HostText::new(authority),
-        (None, Some(field)) => HostText::of_field(field),
+        (Some(authority), _) => authority.as_bytes(),
+        (None, Some(field)) => field.as_bytes(),
         (None, None) => return Err(bad_request("the Host is missing")),
     };
-    host.map(Some).map_err(|fault| bad_request(&fault.to_string()))
+    last_host.normalise(host).map(Some).map_err(|fault| bad_request(&fault.to_string()))
 }
 
 /// The authority of a target in absolute form, which outranks Host (RFC 9112, section 3.2.2).
@@ -220,7 +229,8 @@ mod tests {
 
     fn outcome(target: &str, fields: &[(&'static str, &str)]) -> Result<(String, String), u16> {
         let (mut head, raw) = head(target, fields);
-        match admit(&mut head, Some(&raw), &limits()) {
+        let seen = Seen::of(&head.headers);
+        match admit(&mut head, Some(&raw), &seen, &limits(), &LastHost::default()) {
             Ok(host) => {
                 let host = host.map(|host| host.as_str().to_owned()).unwrap_or_default();
                 Ok((host, String::from_utf8_lossy(head.raw_path()).into_owned()))

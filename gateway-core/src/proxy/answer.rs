@@ -52,7 +52,7 @@ async fn compose(
     open: &mut Open,
     mut reply: Reply,
 ) -> Result<(ResponseHeader, Bytes)> {
-    let chain = open.chain.clone();
+    let chain = &open.chain;
     let mut close = reply.close;
     let mut response = head(&reply)?;
     let mut body = Some(std::mem::take(&mut reply.body));

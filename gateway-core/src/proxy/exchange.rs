@@ -9,7 +9,6 @@ use super::failure::Progress;
 use crate::context::RequestCtx;
 use crate::listener::Conn;
 use crate::plugin::{Chain, Reply};
-use crate::telemetry::metrics::Held;
 use crate::telemetry::{AttemptRecord, FailureCode, StatusSource};
 use crate::upstream::{Upstream, Watched};
 
@@ -24,9 +23,6 @@ pub(crate) struct Exchange {
 pub(super) struct Open {
     pub(super) ctx: RequestCtx,
     pub(super) conn: Arc<Conn>,
-    /// Counted among the listener's requests in flight for as long as it is held.
-    #[expect(dead_code, reason = "held for its drop")]
-    pub(super) in_flight: Held,
     pub(super) watched: Watched,
     pub(super) chain: Arc<Chain>,
     pub(super) target: Option<Target>,
@@ -41,6 +37,8 @@ pub(super) struct Open {
     pub(super) collected: Option<Bytes>,
     /// The bytes of the request's body that have passed.
     pub(super) body_bytes: u64,
+    /// The current attempt ended before anything was sent.
+    pub(super) untouched: bool,
     pub(super) http2: bool,
 }
 
@@ -50,8 +48,11 @@ pub(super) struct Target {
     pub(super) endpoint: usize,
     pub(super) attempts: u32,
     pub(super) began: Instant,
+    /// When its connection stood, if it needed one of its own.
     pub(super) connected: Option<Instant>,
     pub(super) reused: bool,
+    /// A part of the request's body is still to be sent.
+    pub(super) sending: bool,
     pub(super) first_byte: Option<Duration>,
     pub(super) ended: bool,
 }
@@ -80,6 +81,7 @@ impl Target {
             began: Instant::now(),
             connected: None,
             reused: false,
+            sending: false,
             first_byte: None,
             ended: false,
         }
@@ -92,15 +94,26 @@ impl Target {
     }
 }
 
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.ctx.listener().metrics.request_ends();
+    }
+}
+
 impl Open {
     /// The request's body moved on: what is waited for next.
-    pub(super) fn expect_progress(&self, end_of_body: bool) {
-        let Some(target) = &self.target else { return };
+    pub(super) fn expect_progress(&mut self, end_of_body: bool) {
+        let Some(target) = &mut self.target else { return };
+        if !target.sending {
+            return;
+        }
         if target.first_byte.is_some() {
             // The response did not wait for the request's end; its own limit holds.
+            target.sending = !end_of_body;
             return;
         }
         if end_of_body {
+            target.sending = false;
             self.watched.expect(FailureCode::X3, target.upstream.timeouts().first_byte);
         } else if self.http2 {
             // Pingora bounds the wait for a body on HTTP/1 alone.
@@ -131,19 +144,39 @@ impl Open {
         }
     }
 
+    /// The upstream's answer is complete: its connection may go back to the pool.
+    pub(super) fn release(&self) {
+        match &self.target {
+            Some(target) if !target.sending => {
+                self.watched.release(target.upstream.timeouts().keepalive);
+            }
+            // What is still sent keeps the connection from others.
+            _ => self.watched.detach(),
+        }
+    }
+
     /// Notes the end of the current attempt, once.
     pub(super) fn end_attempt(&mut self, failure: Option<FailureCode>, status: Option<u16>) {
+        self.end_attempt_at(Instant::now(), failure, status);
+    }
+
+    /// The same, for who knows what time it is.
+    pub(super) fn end_attempt_at(
+        &mut self,
+        now: Instant,
+        failure: Option<FailureCode>,
+        status: Option<u16>,
+    ) {
         let Some(target) = self.target.as_mut() else { return };
         if std::mem::replace(&mut target.ended, true) {
             return;
         }
-        let connect = target.connected.filter(|_| !target.reused);
         let record = AttemptRecord {
             endpoint: target.upstream.endpoints()[target.endpoint].address,
             failure,
             started: target.began.duration_since(self.ctx.started()),
-            duration: target.began.elapsed(),
-            connect: connect.map(|at| at.duration_since(target.began)),
+            duration: now.duration_since(target.began),
+            connect: target.connected.map(|at| at.duration_since(target.began)),
             reused: target.reused,
             status,
         };

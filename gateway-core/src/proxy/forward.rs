@@ -3,18 +3,107 @@
 use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
 
-use http::{HeaderName, HeaderValue, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Version, header, request};
 use pingora::{ErrorType, OrErr};
 use pingora_http::RequestHeader;
 
 use super::client::{FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO, is_trusted};
+use super::seen::Seen;
 use crate::context::RequestCtx;
 use crate::listener::{Conn, Introduction};
+use crate::telemetry::trace;
 
-const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+/// Fields that are added to a request.
+const ADDED: usize = 8;
 
-/// What a field that cannot be written means; it cannot happen with the texts made here.
+/// A field this file writes: its name, and how it is spelled where spelling is kept.
+struct Field {
+    name: HeaderName,
+    spelled: &'static str,
+}
+
+impl Field {
+    const fn new(name: HeaderName, spelled: &'static str) -> Self {
+        Self { name, spelled }
+    }
+}
+
+const X_FORWARDED_FOR: Field = Field::new(FORWARDED_FOR, "X-Forwarded-For");
+const X_FORWARDED_PROTO: Field = Field::new(FORWARDED_PROTO, "X-Forwarded-Proto");
+const X_FORWARDED_HOST: Field = Field::new(FORWARDED_HOST, "X-Forwarded-Host");
+const FORWARDED: Field = Field::new(header::FORWARDED, "Forwarded");
+const VIA: Field = Field::new(header::VIA, "Via");
+const HOST: Field = Field::new(header::HOST, "Host");
+const COOKIE: Field = Field::new(header::COOKIE, "Cookie");
+const CONTENT_LENGTH: Field = Field::new(header::CONTENT_LENGTH, "Content-Length");
+const TRACEPARENT: Field = Field::new(trace::TRACEPARENT, "traceparent");
+
+/// What a field that cannot be written means: a head with more fields than a map can hold.
 type Outcome = pingora::Result<()>;
+
+/// A head whose fields can be changed.
+trait Fields {
+    fn fields(&self) -> &HeaderMap;
+    fn set(&mut self, field: &Field, value: HeaderValue) -> Outcome;
+    fn add(&mut self, field: &Field, value: HeaderValue) -> Outcome;
+    fn remove(&mut self, name: &HeaderName);
+}
+
+/// Keeps the spelling of every name beside it, at the price of a second map and of reading each
+/// name anew.
+impl Fields for RequestHeader {
+    fn fields(&self) -> &HeaderMap {
+        &self.headers
+    }
+
+    fn set(&mut self, field: &Field, value: HeaderValue) -> Outcome {
+        self.insert_header(field.spelled, value)
+    }
+
+    fn add(&mut self, field: &Field, value: HeaderValue) -> Outcome {
+        self.append_header(field.spelled, value).map(drop)
+    }
+
+    fn remove(&mut self, name: &HeaderName) {
+        self.remove_header(name);
+    }
+}
+
+impl Fields for HeaderMap {
+    fn fields(&self) -> &HeaderMap {
+        self
+    }
+
+    fn set(&mut self, field: &Field, value: HeaderValue) -> Outcome {
+        let set = self.try_insert(field.name.clone(), value);
+        set.map(drop).or_err(ErrorType::InvalidHTTPHeader, "too many fields")
+    }
+
+    fn add(&mut self, field: &Field, value: HeaderValue) -> Outcome {
+        let added = self.try_append(field.name.clone(), value);
+        added.map(drop).or_err(ErrorType::InvalidHTTPHeader, "too many fields")
+    }
+
+    fn remove(&mut self, name: &HeaderName) {
+        HeaderMap::remove(self, name);
+    }
+}
+
+/// Forgets how the client spelled the names of its fields: they go up in lower case, but for those
+/// that Pingora spells itself. To be called once the target is normalised, which is what is kept
+/// of it.
+pub(super) fn forget_spelling(head: &mut RequestHeader) {
+    if head.has_case() {
+        let parts = take(head);
+        *head = parts.into();
+    }
+}
+
+/// The parts of a head, which is to be given new ones.
+fn take(head: &mut RequestHeader) -> request::Parts {
+    let nothing = Request::new(()).into_parts().0;
+    std::mem::replace(head, nothing.into()).into()
+}
 
 /// Brings an attempt's copy of the head into the form the upstream gets.
 ///
@@ -27,102 +116,120 @@ pub(super) fn prepare(
     endpoint: SocketAddr,
     received: Version,
 ) -> Outcome {
-    make_room(head)?;
-    let host = head.headers.get(header::HOST).cloned();
-    if is_trusted(ctx.peer_ip(), &ctx.listener().trusted) {
-        carry_on(head, ctx, host.as_ref())?;
-    } else {
-        introduce(head, ctx, conn, host.as_ref())?;
+    let way = Way { ctx, conn, endpoint, received };
+    if head.has_case() {
+        return way.write(head);
     }
-    if host.is_none() {
-        // HTTP/1.0 may come without Host; HTTP/1.1, which goes up, may not.
-        head.insert_header("Host", endpoint.to_string())?;
-    }
-    if let Some(traceparent) = ctx.traceparent() {
-        // What stands in their place is no trace context, so its state means nothing.
-        if head.headers.contains_key(TRACESTATE) {
-            head.remove_header(&TRACESTATE);
-        }
-        head.insert_header("traceparent", traceparent)?;
-    }
-    via(head, received)?;
-    join_cookies(head)?;
-    one_content_length(head)
+    let mut parts = take(head);
+    parts.headers.reserve(ADDED);
+    let outcome = way.write(&mut parts.headers);
+    *head = parts.into();
+    outcome
 }
 
-/// Fields that are added to a request.
-const ADDED: usize = 8;
-
-/// Gives a short head room for what is added to it. Pingora's copy has none to spare, and a map
-/// that grows from one field to seven is built again three times over. A longer head grows once.
-fn make_room(head: &mut RequestHeader) -> Outcome {
-    let fields = head.headers.len();
-    if fields >= ADDED || head.uri.authority().is_some() || !head.has_case() {
-        return Ok(());
-    }
-    let mut roomy =
-        RequestHeader::build(head.method.clone(), head.raw_path(), Some(fields + ADDED))?;
-    roomy.set_version(head.version);
-    for (name, value) in head.case_header_iter() {
-        roomy.append_header(name.clone(), value.clone())?;
-    }
-    *head = roomy;
-    Ok(())
+/// The way a request came and where it goes, which the fields tell of.
+struct Way<'a> {
+    ctx: &'a RequestCtx,
+    conn: &'a Conn,
+    endpoint: SocketAddr,
+    received: Version,
 }
 
-/// What the gateway itself knows of the client. The values are the same for every request of a
-/// connection that asks for the same host, so the connection keeps them.
-fn introduce(
-    head: &mut RequestHeader,
-    ctx: &RequestCtx,
-    conn: &Conn,
-    host: Option<&HeaderValue>,
-) -> Outcome {
-    let peer = ctx.peer_ip().to_canonical();
-    let known = conn.introduction().filter(|known| known.host.as_ref() == host);
-    let known = known.map_or_else(
-        || {
-            let made = Introduction {
-                host: host.cloned(),
-                forwarded_for: HeaderValue::try_from(peer.to_string())?,
-                forwarded: HeaderValue::try_from(element(peer, ctx.scheme(), host))?,
-            };
-            conn.introduce(made.clone());
-            Ok::<_, http::header::InvalidHeaderValue>(made)
-        },
-        Ok,
-    );
-    let known = known.or_err(ErrorType::InvalidHTTPHeader, "forwarded fields")?;
-    head.insert_header("X-Forwarded-For", known.forwarded_for)?;
-    head.insert_header("X-Forwarded-Proto", HeaderValue::from_static(ctx.scheme()))?;
-    head.insert_header("Forwarded", known.forwarded)?;
-    match known.host {
-        Some(host) => head.insert_header("X-Forwarded-Host", host),
-        None => {
-            head.remove_header(&FORWARDED_HOST);
-            Ok(())
+impl Way<'_> {
+    fn write(&self, head: &mut impl Fields) -> Outcome {
+        let seen = Seen::of(head.fields());
+        let host = head.fields().get(header::HOST).cloned();
+        if is_trusted(self.ctx.peer_ip(), &self.ctx.listener().trusted) {
+            self.carry_on(head, host.as_ref())?;
+        } else {
+            self.introduce(head, host.as_ref())?;
         }
+        if host.is_none() {
+            // HTTP/1.0 may come without Host; HTTP/1.1, which goes up, may not.
+            let value = HeaderValue::try_from(self.endpoint.to_string());
+            head.set(&HOST, value.or_err(ErrorType::InvalidHTTPHeader, "host")?)?;
+        }
+        if let Some(traceparent) = self.ctx.traceparent() {
+            // What stands in their place is no trace context, so its state means nothing.
+            if seen.tracestate {
+                head.remove(&trace::TRACESTATE);
+            }
+            let value = HeaderValue::from_bytes(traceparent.as_bytes());
+            head.set(&TRACEPARENT, value.or_err(ErrorType::InvalidHTTPHeader, "traceparent")?)?;
+        }
+        self.via(head)?;
+        if seen.several_cookies {
+            join_cookies(head)?;
+        }
+        if seen.content_length { one_content_length(head) } else { Ok(()) }
+    }
+
+    /// What the gateway itself knows of the client. The values are the same for every request of a
+    /// connection that asks for the same host, so the connection keeps them.
+    fn introduce(&self, head: &mut impl Fields, host: Option<&HeaderValue>) -> Outcome {
+        let known = self.conn.introduction(host, || self.introduction(host));
+        let known = known.or_err(ErrorType::InvalidHTTPHeader, "forwarded fields")?;
+        head.set(&X_FORWARDED_FOR, known.forwarded_for)?;
+        head.set(&X_FORWARDED_PROTO, scheme(self.ctx.scheme()))?;
+        head.set(&FORWARDED, known.forwarded)?;
+        match host {
+            Some(host) => head.set(&X_FORWARDED_HOST, host.clone()),
+            None => {
+                head.remove(&FORWARDED_HOST);
+                Ok(())
+            }
+        }
+    }
+
+    fn introduction(
+        &self,
+        host: Option<&HeaderValue>,
+    ) -> Result<Introduction, http::header::InvalidHeaderValue> {
+        let peer = self.ctx.peer_ip().to_canonical();
+        Ok(Introduction {
+            forwarded_for: HeaderValue::try_from(peer.to_string())?,
+            forwarded: HeaderValue::try_from(element(peer, self.ctx.scheme(), host))?,
+        })
+    }
+
+    /// What a trusted proxy says of the client, and that the request came through it.
+    fn carry_on(&self, head: &mut impl Fields, host: Option<&HeaderValue>) -> Outcome {
+        let peer = self.ctx.peer_ip().to_canonical();
+        let addresses = continued(head, &FORWARDED_FOR, &peer.to_string())?;
+        head.set(&X_FORWARDED_FOR, addresses)?;
+        let element = element(peer, self.ctx.scheme(), host);
+        let elements = continued(head, &header::FORWARDED, &element)?;
+        head.set(&FORWARDED, elements)?;
+        if !head.fields().contains_key(FORWARDED_PROTO) {
+            head.set(&X_FORWARDED_PROTO, scheme(self.ctx.scheme()))?;
+        }
+        match host {
+            Some(host) if !head.fields().contains_key(FORWARDED_HOST) => {
+                head.set(&X_FORWARDED_HOST, host.clone())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// `Via` by RFC 9110, section 7.6.3.
+    fn via(&self, head: &mut impl Fields) -> Outcome {
+        // Constants, because making a value reads its text.
+        const VIA_2: HeaderValue = HeaderValue::from_static("2 gateway");
+        const VIA_1_1: HeaderValue = HeaderValue::from_static("1.1 gateway");
+        const VIA_1_0: HeaderValue = HeaderValue::from_static("1.0 gateway");
+        let value = match self.received {
+            Version::HTTP_2 => VIA_2,
+            Version::HTTP_11 => VIA_1_1,
+            _ => VIA_1_0,
+        };
+        head.add(&VIA, value)
     }
 }
 
-/// What a trusted proxy says of the client, and that the request came through it.
-fn carry_on(head: &mut RequestHeader, ctx: &RequestCtx, host: Option<&HeaderValue>) -> Outcome {
-    let peer = ctx.peer_ip().to_canonical();
-    let mut value = joined(head, &FORWARDED_FOR);
-    append(&mut value, &peer.to_string());
-    head.insert_header("X-Forwarded-For", value)?;
-    let mut value = joined(head, &header::FORWARDED);
-    append(&mut value, &element(peer, ctx.scheme(), host));
-    head.insert_header("Forwarded", value)?;
-    if !head.headers.contains_key(FORWARDED_PROTO) {
-        head.insert_header("X-Forwarded-Proto", HeaderValue::from_static(ctx.scheme()))?;
-    }
-    match host {
-        Some(host) if !head.headers.contains_key(FORWARDED_HOST) => {
-            head.insert_header("X-Forwarded-Host", host.clone())
-        }
-        _ => Ok(()),
-    }
+/// The value of a scheme.
+fn scheme(scheme: &'static str) -> HeaderValue {
+    const HTTP: HeaderValue = HeaderValue::from_static("http");
+    if scheme == "http" { HTTP } else { HeaderValue::from_static(scheme) }
 }
 
 /// One element of `Forwarded` (RFC 7239).
@@ -139,54 +246,39 @@ fn element(peer: IpAddr, scheme: &str, host: Option<&HeaderValue>) -> String {
     text
 }
 
-/// `Via` by RFC 9110, section 7.6.3.
-fn via(head: &mut RequestHeader, received: Version) -> Outcome {
-    let version = match received {
-        Version::HTTP_2 => HeaderValue::from_static("2 gateway"),
-        Version::HTTP_11 => HeaderValue::from_static("1.1 gateway"),
-        _ => HeaderValue::from_static("1.0 gateway"),
-    };
-    head.append_header("Via", version)?;
-    Ok(())
-}
-
 /// HTTP/2 may split cookies over several fields; HTTP/1 may not (RFC 9113, section 8.2.3).
-fn join_cookies(head: &mut RequestHeader) -> Outcome {
-    let mut cookies = head.headers.get_all(header::COOKIE).iter();
-    if cookies.nth(1).is_none() {
-        return Ok(());
-    }
+fn join_cookies(head: &mut impl Fields) -> Outcome {
     let all: Vec<&[u8]> =
-        head.headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
-    let joined = HeaderValue::from_bytes(&all.join(&b"; "[..]));
-    match joined {
-        Ok(joined) => head.insert_header(header::COOKIE, joined),
+        head.fields().get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    match HeaderValue::from_bytes(&all.join(&b"; "[..])) {
+        Ok(joined) => head.set(&COOKIE, joined),
         Err(_) => Ok(()),
     }
 }
 
 /// Pingora accepts several equal lengths, or a list of them, and passes all of them on.
-fn one_content_length(head: &mut RequestHeader) -> Outcome {
-    let mut lengths = head.headers.get_all(header::CONTENT_LENGTH).iter();
+fn one_content_length(head: &mut impl Fields) -> Outcome {
+    let mut lengths = head.fields().get_all(header::CONTENT_LENGTH).iter();
     let Some(first) = lengths.next() else { return Ok(()) };
     if lengths.next().is_none() && !first.as_bytes().contains(&b',') {
         return Ok(());
     }
-    match super::admission::content_length(&head.headers) {
-        Some(length) => head.insert_header(header::CONTENT_LENGTH, length.to_string()),
+    match super::admission::content_length(head.fields()) {
+        Some(length) => head.set(&CONTENT_LENGTH, length.into()),
         None => Ok(()),
     }
 }
 
-/// All fields of one name in their order, as a list.
-fn joined(head: &RequestHeader, name: &HeaderName) -> String {
+/// All fields of one name in their order, as a list with one more element.
+fn continued(head: &impl Fields, name: &HeaderName, element: &str) -> pingora::Result<HeaderValue> {
     let mut list = String::new();
-    for field in head.headers.get_all(name) {
+    for field in head.fields().get_all(name) {
         if let Ok(text) = field.to_str() {
             append(&mut list, text);
         }
     }
-    list
+    append(&mut list, element);
+    HeaderValue::try_from(list).or_err(ErrorType::InvalidHTTPHeader, "forwarded fields")
 }
 
 fn append(list: &mut String, element: &str) {

@@ -11,6 +11,7 @@ mod failure;
 mod forward;
 mod record;
 mod response;
+mod seen;
 
 use std::os::fd::RawFd;
 use std::sync::Arc;
@@ -31,6 +32,7 @@ pub use failure::status as failure_status;
 
 use self::exchange::{Exchange, Open, Target};
 use self::failure::Progress;
+use self::seen::Seen;
 use crate::context::RequestCtx;
 use crate::listener::connection;
 use crate::plugin::Reply;
@@ -72,16 +74,14 @@ impl GatewayProxy {
             Ok(route) => Some(route),
             Err(reply) => {
                 // No route: the gateway's and the listener's plugins still see the request first.
-                let chain = open.chain.clone();
                 let head = session.req_header_mut();
-                return chain.request(head, &mut open.ctx).await.or(Some(reply));
+                return open.chain.request(head, &mut open.ctx).await.or(Some(reply));
             }
         };
-        let chain = open.chain.clone();
-        if let Some(reply) = chain.request(session.req_header_mut(), &mut open.ctx).await {
+        if let Some(reply) = open.chain.request(session.req_header_mut(), &mut open.ctx).await {
             return Some(reply);
         }
-        if let Some(max) = chain.collects()
+        if let Some(max) = open.chain.collects()
             && let Err(reply) = self.collect(session, open, max).await
         {
             return Some(reply);
@@ -91,7 +91,7 @@ impl GatewayProxy {
                 let reply = answer::planned(session, open, plan).await;
                 Some(reply.map_or_else(|refusal| refusal, Box::new))
             }
-            Action::Upstream(upstream) => self.target(open, upstream),
+            Action::Upstream(upstream) => self.target(session, open, upstream),
         }
     }
 
@@ -102,17 +102,23 @@ impl GatewayProxy {
             .map(|http1| admission::RawHead(http1.get_headers_raw_bytes()));
         let limits = open.ctx.listener().limits;
         let head = session.req_header_mut();
-        if let Some(host) = admission::admit(head, raw.as_ref(), &limits)? {
+        let (seen, last_host) = (Seen::of(&head.headers), &open.conn.last_host);
+        if let Some(host) = admission::admit(head, raw.as_ref(), &seen, &limits, last_host)? {
             open.ctx.set_host(host);
         }
-        let trusted = open.ctx.listener().clone();
-        let (peer, trusted) = (open.ctx.peer_ip(), &trusted.trusted);
-        open.ctx.set_client_ip(client::address(peer, &head.headers, trusted));
-        open.ctx.set_scheme(client::scheme("http", peer, &head.headers, trusted));
-        trace(head, &mut open.ctx);
-        let announced = admission::content_length(&head.headers);
-        match (limits.body_bytes, announced) {
-            (Some(limit), Some(length)) if length > limit => Err(body_too_large()),
+        let (peer, trusted) = (open.ctx.peer_ip(), &open.ctx.listener().trusted);
+        let address = client::address(peer, &head.headers, trusted);
+        let scheme = client::scheme("http", peer, &head.headers, trusted);
+        open.ctx.set_client(address, scheme);
+        // A valid trace context goes on, or one begins (W3C Trace Context).
+        let sent = seen.traceparent.then(|| TraceContext::from_headers(&head.headers)).flatten();
+        match sent {
+            Some((context, _)) => open.ctx.continue_trace(context),
+            None => open.ctx.begin_trace(TraceContext::begin()),
+        }
+        let Some(limit) = limits.body_bytes.filter(|_| seen.content_length) else { return Ok(()) };
+        match admission::content_length(&head.headers) {
+            Some(length) if length > limit => Err(body_too_large()),
             _ => Ok(()),
         }
     }
@@ -127,10 +133,9 @@ impl GatewayProxy {
             listener: open.ctx.listener().index,
             preflight_method: preflight.as_ref(),
         };
-        let snapshot = open.ctx.snapshot().clone();
-        match snapshot.table.find(&query) {
+        match open.ctx.snapshot().table.find(&query) {
             Match::Route(index) => {
-                let route = snapshot.routes[index.0 as usize].clone();
+                let route = open.ctx.snapshot().routes[index.0 as usize].clone();
                 if let Some(chain) = route.chain(open.ctx.listener()) {
                     open.chain = chain.clone();
                 }
@@ -150,13 +155,21 @@ impl GatewayProxy {
 
     /// Chooses the first attempt's endpoint, so that a refusal is a reply on a connection that
     /// stays open.
-    fn target(&self, open: &mut Open, upstream: &Arc<Upstream>) -> Option<Box<Reply>> {
+    fn target(
+        &self,
+        session: &mut Session,
+        open: &mut Open,
+        upstream: &Arc<Upstream>,
+    ) -> Option<Box<Reply>> {
         let Some(endpoint) = upstream.choose(self.worker) else {
             return Some(Box::new(refusal(FailureCode::U2)));
         };
         let own = open.ctx.route().and_then(|route| route.total);
         if let Some(total) = own.or(upstream.timeouts().total) {
             open.watched.limit_total(total.saturating_sub(open.ctx.started().elapsed()));
+        }
+        if !upstream.keeps_spelling() {
+            forward::forget_spelling(session.req_header_mut());
         }
         open.target = Some(Target::new(upstream.clone(), endpoint));
         None
@@ -174,8 +187,7 @@ impl GatewayProxy {
         let body = answer::collect(session, max.min(limit)).await?;
         open.body_bytes = body.as_ref().map_or(0, |body| body.len() as u64);
         let mut body = Some(body.unwrap_or_default());
-        let chain = open.chain.clone();
-        let head = session.req_header();
+        let (chain, head) = (&open.chain, session.req_header());
         if let Some(reply) = chain.request_body(true, &mut body, true, head, &mut open.ctx).await {
             return Err(reply);
         }
@@ -202,17 +214,6 @@ fn refusal(code: FailureCode) -> Reply {
 
 fn body_too_large() -> Box<Reply> {
     Box::new(Reply::refusal(StatusCode::PAYLOAD_TOO_LARGE, FailureCode::P8))
-}
-
-/// Goes on with a valid trace context, or begins one (W3C Trace Context).
-fn trace(head: &RequestHeader, ctx: &mut RequestCtx) {
-    match TraceContext::from_headers(&head.headers) {
-        Some((context, _)) => ctx.set_trace(context.trace_id_hex(), None),
-        None => {
-            let context = TraceContext::begin();
-            ctx.set_trace(context.trace_id_hex(), Some(context.render()));
-        }
-    }
 }
 
 /// Ends an exchange with an answer of our own; Pingora brings the error back to `fail_to_proxy`.
@@ -257,8 +258,8 @@ impl ProxyHttp for GatewayProxy {
         // HTTP/1.0 knows no interim responses (RFC 9110, section 15.2).
         let ignores_interim = session.req_header().version < Version::HTTP_11;
         session.set_ignore_info_resp(ignores_interim);
+        listener.metrics.request_begins();
         ex.begin(Open {
-            in_flight: listener.metrics.request(),
             watched: self.shared.watch.begin(self.worker, conn.waits()),
             chain: listener.chain.clone(),
             ctx: RequestCtx::new(snapshot, listener, conn.peer),
@@ -270,6 +271,7 @@ impl ProxyHttp for GatewayProxy {
             refused: None,
             collected: None,
             body_bytes: 0,
+            untouched: false,
             http2,
         });
         Ok(())
@@ -319,7 +321,7 @@ impl ProxyHttp for GatewayProxy {
         let open = ex.open();
         open.progress = Progress::AwaitingHead;
         let Some(target) = open.target.as_mut() else { return Ok(()) };
-        target.connected = Some(Instant::now());
+        target.connected = (!reused).then(Instant::now);
         target.reused = reused;
         let remote = target.upstream.endpoints()[target.endpoint].address;
         let local = digest
@@ -327,11 +329,14 @@ impl ProxyHttp for GatewayProxy {
             .and_then(|sockets| sockets.local_addr()?.as_inet().copied());
         let socket = local.map(|local| SocketId { fd, local, remote });
         let first_byte = target.upstream.timeouts().first_byte;
-        open.watched.attach(socket, FailureCode::X3, first_byte);
-        if !session.is_body_done() {
-            // The wait for an answer begins with the end of the request.
-            open.expect_progress(false);
+        if !open.watched.attach(socket, FailureCode::X3, first_byte) {
+            // Nothing was sent yet, so that any request may be tried again.
+            open.untouched = true;
+            return Error::e_explain(ErrorType::ConnectionClosed, "it had idled for too long");
         }
+        target.sending = !session.is_body_done();
+        // The wait for an answer begins with the end of the request.
+        open.expect_progress(false);
         Ok(())
     }
 
@@ -351,8 +356,8 @@ impl ProxyHttp for GatewayProxy {
             head.remove_header(&header::TRANSFER_ENCODING);
             head.insert_header(header::CONTENT_LENGTH, body.len())?;
         }
-        let chain = open.chain.clone();
-        chain.attempt(head, &mut open.ctx).await.map_err(|reply| refuse(open, reply))
+        let allowed = open.chain.attempt(head, &mut open.ctx).await;
+        allowed.map_err(|reply| refuse(open, reply))
     }
 
     async fn request_body_filter(
@@ -372,9 +377,8 @@ impl ProxyHttp for GatewayProxy {
                 return Err(refuse(open, body_too_large()));
             }
         }
-        let chain = open.chain.clone();
-        if chain.reads_request_body() {
-            let head = session.req_header();
+        if open.chain.reads_request_body() {
+            let (chain, head) = (&open.chain, session.req_header());
             let refused = chain.request_body(false, body, end_of_stream, head, &mut open.ctx).await;
             if let Some(reply) = refused {
                 return Err(refuse(open, reply));
@@ -409,16 +413,15 @@ impl ProxyHttp for GatewayProxy {
             (head.method.clone(), head.version)
         };
         let mut closes = response::clean(response, &method, version);
-        let chain = open.chain.clone();
-        let refused = chain.response(response, session.req_header(), &mut open.ctx).await;
+        let refused = open.chain.response(response, session.req_header(), &mut open.ctx).await;
         refused.map_err(|reply| refuse(open, reply))?;
         let bodiless = response::is_bodiless(&method, response.status);
-        if chain.changes_response_body() && !bodiless {
+        if open.chain.changes_response_body() && !bodiless {
             closes |= response::unframe(response, version);
         }
         if bodiless {
             // Nothing more is read; the connection may be another request's in a moment.
-            open.watched.detach();
+            open.release();
         }
         if closes || self.is_draining() {
             session.set_keepalive(None);
@@ -437,17 +440,15 @@ impl ProxyHttp for GatewayProxy {
     ) -> Result<Option<Duration>> {
         let open = ex.open();
         if end_of_stream {
-            open.watched.detach();
+            open.release();
             open.answered = true;
         } else {
             open.body_arrived();
         }
-        let chain = open.chain.clone();
-        if chain.changes_response_body() {
-            let head = session.req_header();
-            chain
-                .response_body(body, end_of_stream, head, &mut open.ctx)
-                .map_err(|reply| refuse(open, reply))?;
+        if open.chain.changes_response_body() {
+            let (chain, head) = (&open.chain, session.req_header());
+            let changed = chain.response_body(body, end_of_stream, head, &mut open.ctx);
+            changed.map_err(|reply| refuse(open, reply))?;
         }
         Ok(None)
     }
@@ -483,7 +484,9 @@ impl ProxyHttp for GatewayProxy {
             && !session.as_ref().retry_buffer_truncated()
             && session.response_written().is_none()
             && code == FailureCode::X1;
-        if repeatable {
+        if std::mem::take(&mut open.untouched) {
+            error.set_retry(true);
+        } else if repeatable {
             error.retry.decide_reuse(client_reused);
         } else {
             error.set_retry(false);

@@ -1,8 +1,7 @@
 //! Builds the one record of a request, exactly once, and hands it to the sinks.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use http::{HeaderMap, HeaderName, header};
 use pingora_proxy::Session;
 use smallvec::SmallVec;
 
@@ -18,7 +17,8 @@ pub(super) fn finish(session: &Session, open: &mut Open, telemetry: &Telemetry) 
         (None, Some(FailureCode::D1)) => Some(CLIENT_GONE),
         (None, _) => None,
     };
-    open.end_attempt(None, status);
+    let now = Instant::now();
+    open.end_attempt_at(now, None, status);
     open.ctx.bytes_in = open.body_bytes.max(session.body_bytes_read() as u64);
     open.ctx.bytes_out = session.body_bytes_sent() as u64;
     let ctx = &open.ctx;
@@ -34,7 +34,7 @@ pub(super) fn finish(session: &Session, open: &mut Open, telemetry: &Telemetry) 
     let upstream = target.map(|target| &*target.upstream);
     let record = RequestRecord {
         time: ctx.started_at(),
-        duration: ctx.started().elapsed(),
+        duration: now.duration_since(ctx.started()),
         phases: Phases {
             plugins: ctx.plugin_times.iter().sum(),
             upstream_connect: last.and_then(|attempt| attempt.connect),
@@ -58,14 +58,13 @@ pub(super) fn finish(session: &Session, open: &mut Open, telemetry: &Telemetry) 
         bytes_out: ctx.bytes_out,
         client: ctx.client_ip(),
         peer: ctx.peer(),
-        user_agent: text(&head.headers, &header::USER_AGENT),
+        request_headers: &head.headers,
+        response_headers: written.map(|response| &response.headers),
         request_id: ctx.request_id(),
-        trace_id: ctx.trace_id(),
+        trace: ctx.trace(),
         consumer: None,
         revision: ctx.snapshot().revision.number,
         retries: u32::try_from(ctx.attempts.len().saturating_sub(1)).unwrap_or(u32::MAX),
-        response_content_type: written
-            .and_then(|response| text(&response.headers, &header::CONTENT_TYPE)),
         plugin_times: &plugin_times,
     };
     let handles = Handles {
@@ -75,8 +74,4 @@ pub(super) fn finish(session: &Session, open: &mut Open, telemetry: &Telemetry) 
     };
     telemetry.record(&record, handles);
     open.chain.log(&record, head, ctx);
-}
-
-fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
-    headers.get(name)?.to_str().ok()
 }

@@ -20,25 +20,31 @@ pub(super) fn is_bodiless(method: &Method, status: StatusCode) -> bool {
 /// connection, because the client does not know chunks.
 pub(super) fn clean(response: &mut ResponseHeader, method: &Method, client: Version) -> bool {
     response.set_version(Version::HTTP_11);
-    remove_nominated(response);
-    // One look at all names costs less than asking for each of those that are hardly ever there.
-    if response.headers.keys().any(is_hop_by_hop) {
+    let seen = Seen::of(&response.headers);
+    if seen.nominations {
+        remove_nominated(response);
+    }
+    if seen.hop_by_hop {
         let names: Vec<HeaderName> =
             response.headers.keys().filter(|name| is_hop_by_hop(name)).cloned().collect();
         for name in &names {
             response.remove_header(name);
         }
     }
-    one_content_length(response);
+    if seen.unclear_length {
+        one_content_length(response);
+    }
     let status = response.status;
     if is_bodiless(method, status) {
-        response.remove_header(&header::TRANSFER_ENCODING);
+        if seen.transfer_encoding {
+            response.remove_header(&header::TRANSFER_ENCODING);
+        }
         if status == StatusCode::NO_CONTENT {
             response.remove_header(&header::CONTENT_LENGTH);
         }
         return false;
     }
-    if response.headers.contains_key(header::TRANSFER_ENCODING) {
+    if seen.transfer_encoding {
         // Chunks outrank a length (RFC 9112, section 6.3); to send both invites smuggling.
         response.remove_header(&header::CONTENT_LENGTH);
         if client < Version::HTTP_11 {
@@ -49,14 +55,42 @@ pub(super) fn clean(response: &mut ResponseHeader, method: &Method, client: Vers
     false
 }
 
+/// What one look at a response's fields tells. It costs less than asking for each of those that are
+/// hardly ever there.
+#[derive(Default)]
+struct Seen {
+    /// `Connection` says more than `keep-alive`.
+    nominations: bool,
+    hop_by_hop: bool,
+    transfer_encoding: bool,
+    /// Several lengths, or a list of them.
+    unclear_length: bool,
+}
+
+impl Seen {
+    fn of(headers: &HeaderMap) -> Self {
+        let mut seen = Self::default();
+        let mut lengths = 0;
+        for (name, value) in headers {
+            if name == header::CONTENT_LENGTH {
+                lengths += 1;
+                seen.unclear_length |= lengths > 1 || value.as_bytes().contains(&b',');
+            } else if name == header::TRANSFER_ENCODING {
+                seen.transfer_encoding = true;
+            } else if name == header::CONNECTION {
+                seen.nominations |= !value.as_bytes().eq_ignore_ascii_case(b"keep-alive");
+            } else {
+                seen.hop_by_hop |= is_hop_by_hop(name);
+            }
+        }
+        seen
+    }
+}
+
 /// Pingora accepts a length that is said several times, and passes all of them on. No field may
 /// go on that is no single length (RFC 9110, section 8.6).
 fn one_content_length(response: &mut ResponseHeader) {
-    let mut lengths = response.headers.get_all(header::CONTENT_LENGTH).iter();
-    let Some(first) = lengths.next().cloned() else { return };
-    if lengths.next().is_none() && !first.as_bytes().contains(&b',') {
-        return;
-    }
+    let Some(first) = response.headers.get(header::CONTENT_LENGTH).cloned() else { return };
     let length = super::admission::content_length(&response.headers);
     let length = length.map_or(first, http::HeaderValue::from);
     // A number is always a valid value.
@@ -76,8 +110,7 @@ pub(super) fn unframe(response: &mut ResponseHeader, client: Version) -> bool {
 }
 
 fn remove_nominated(response: &mut ResponseHeader) {
-    let Some(nominated) = nominated(&response.headers) else { return };
-    for name in nominated {
+    for name in nominated(&response.headers) {
         // Framing and Date are not a connection's to give away.
         if ![header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::DATE].contains(&name) {
             response.remove_header(&name);
@@ -85,18 +118,10 @@ fn remove_nominated(response: &mut ResponseHeader) {
     }
 }
 
-fn nominated(headers: &HeaderMap) -> Option<Vec<HeaderName>> {
-    let first = headers.get(header::CONNECTION)?;
+fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
     let fields = headers.get_all(header::CONNECTION).iter();
-    // What nearly every response says nominates nothing.
-    if first.as_bytes().eq_ignore_ascii_case(b"keep-alive")
-        && headers.get_all(header::CONNECTION).iter().nth(1).is_none()
-    {
-        return None;
-    }
     let options = fields.flat_map(|field| field.as_bytes().split(|byte| *byte == b','));
-    let names = options.filter_map(|option| HeaderName::from_bytes(option.trim_ascii()).ok());
-    Some(names.collect())
+    options.filter_map(|option| HeaderName::from_bytes(option.trim_ascii()).ok()).collect()
 }
 
 #[cfg(test)]

@@ -3,8 +3,7 @@
 use std::borrow::Cow;
 use std::io::Write as _;
 use std::net::Ipv6Addr;
-
-use http::HeaderValue;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// The longest host in bytes, without its port.
 pub const MAX_HOST: usize = 255;
@@ -35,57 +34,44 @@ pub enum HostFault {
     Ipv6,
 }
 
-/// A host in normal form, kept. A `host` field that is normal already is shared, not copied.
-#[derive(Clone, Debug)]
-pub struct HostText(Text);
-
-#[derive(Clone, Debug)]
-enum Text {
-    /// The first bytes of a field's value.
-    Shared(HeaderValue, usize),
-    Own(Box<str>),
-}
+/// A host in normal form, kept; a clone shares it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostText(Arc<str>);
 
 impl HostText {
-    /// Normalises and keeps.
+    /// Normalises and keeps the value of a `host` field, or an authority.
     ///
     /// # Errors
     /// It is no host.
     pub fn new(raw: &str) -> Result<Self, HostFault> {
-        Ok(Self(Text::Own(normalise_host(raw)?.into())))
-    }
-
-    /// Normalises and keeps the value of a `host` field.
-    ///
-    /// # Errors
-    /// It is no host.
-    pub fn of_field(field: &HeaderValue) -> Result<Self, HostFault> {
-        let raw = field.to_str().map_err(|_| HostFault::Character)?;
-        Ok(Self(match normalise_host(raw)? {
-            // What is borrowed is the beginning of the value.
-            Cow::Borrowed(host) => Text::Shared(field.clone(), host.len()),
-            Cow::Owned(host) => Text::Own(host.into()),
-        }))
+        Ok(Self(normalise_host(raw)?.into()))
     }
 
     /// The host, without a port.
     pub fn as_str(&self) -> &str {
-        match &self.0 {
-            Text::Shared(field, length) => {
-                field.to_str().ok().and_then(|text| text.get(..*length)).unwrap_or_default()
-            }
-            Text::Own(host) => host,
+        &self.0
+    }
+}
+
+/// The last host that a connection asked for: its next request mostly asks for the same.
+#[derive(Debug, Default)]
+pub struct LastHost(Mutex<Option<(Box<[u8]>, HostText)>>);
+
+impl LastHost {
+    /// Normalises what a request asks for, or remembers what it was last time.
+    ///
+    /// # Errors
+    /// It is no host.
+    pub fn normalise(&self, raw: &[u8]) -> Result<HostText, HostFault> {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, host)) = last.as_ref().filter(|(before, _)| **before == *raw) {
+            return Ok(host.clone());
         }
+        let host = HostText::new(std::str::from_utf8(raw).map_err(|_| HostFault::Character)?)?;
+        *last = Some((raw.into(), host.clone()));
+        Ok(host)
     }
 }
-
-impl PartialEq for HostText {
-    fn eq(&self, other: &Self) -> bool {
-        self.as_str() == other.as_str()
-    }
-}
-
-impl Eq for HostText {}
 
 /// Brings a `host` field or an authority into normal form; allocates only if it has to change.
 ///
@@ -164,6 +150,19 @@ fn is_canonical(address: Ipv6Addr, literal: &str) -> bool {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn what_was_asked_for_last_is_not_taken_for_another() {
+        let last = LastHost::default();
+        let host = |raw: &str| last.normalise(raw.as_bytes()).map(|host| host.0.to_string());
+
+        for _ in 0..2 {
+            assert_eq!(host("A.example:80").as_deref(), Ok("a.example"));
+            assert_eq!(host("b.example:80").as_deref(), Ok("b.example"));
+            assert_eq!(host("b.example:80").as_deref(), Ok("b.example"));
+            assert_eq!(host("b.example:8x"), Err(HostFault::Port));
+        }
+    }
 
     #[test]
     fn a_normal_host_is_borrowed() {

@@ -12,7 +12,7 @@ pub mod target;
 mod methods;
 mod paths;
 
-pub use host::{HostFault, HostText, normalise_host};
+pub use host::{HostFault, HostText, LastHost, normalise_host};
 pub use methods::AllowedMethods;
 pub use path::{NormalPath, PathFault, normalise};
 pub use table::{Match, PathSpec, RouteIndex, RouteQuery, RouteSpec, RouteTable};

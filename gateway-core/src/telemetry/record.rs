@@ -1,8 +1,12 @@
 //! What is kept of a finished request: the one source of metrics, access log and traces.
 
 use super::failure::FailureCode;
-use http::{Method, Version};
+use super::{Ascii, TraceContext};
+use http::{HeaderMap, HeaderValue, Method, Version, header};
+use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
+#[cfg(test)]
+use std::sync::LazyLock;
 use std::time::{Duration, SystemTime};
 
 /// Everything known of one request at its end. Borrows all it can, so that building it is free.
@@ -48,20 +52,20 @@ pub struct RequestRecord<'a> {
     pub client: IpAddr,
     /// The other end of the connection.
     pub peer: SocketAddr,
-    /// `user-agent` of the request.
-    pub user_agent: Option<&'a str>,
+    /// The fields of the request.
+    pub request_headers: &'a HeaderMap,
+    /// The fields of the response, if one was sent.
+    pub response_headers: Option<&'a HeaderMap>,
     /// The request's id, accepted or made.
     pub request_id: Option<&'a str>,
-    /// Trace id in 32 hex digits.
-    pub trace_id: Option<&'a str>,
+    /// The trace it is part of.
+    pub trace: Option<TraceContext>,
     /// The caller, if known by name.
     pub consumer: Option<&'a str>,
     /// Number of the config the request was served under.
     pub revision: u64,
     /// Attempts after the first.
     pub retries: u32,
-    /// `content-type` of the response.
-    pub response_content_type: Option<&'a str>,
     /// Time spent in each plugin, by its name, in the order they ran.
     pub plugin_times: &'a [(&'a str, Duration)],
 }
@@ -117,16 +121,42 @@ impl StatusSource {
     }
 }
 
-impl RequestRecord<'_> {
+impl<'a> RequestRecord<'a> {
     /// The endpoint of the attempt that decided.
     pub fn endpoint(&self) -> Option<SocketAddr> {
         self.attempts.last().map(|attempt| attempt.endpoint)
+    }
+
+    /// `user-agent` of the request.
+    pub fn user_agent(&self) -> Option<Cow<'a, str>> {
+        self.request_headers.get(header::USER_AGENT).map(text)
+    }
+
+    /// `content-type` of the response.
+    pub fn response_content_type(&self) -> Option<Cow<'a, str>> {
+        self.response_headers?.get(header::CONTENT_TYPE).map(text)
+    }
+
+    /// The identifier of its trace, in 32 hexadecimal digits.
+    pub fn trace_id(&self) -> Option<Ascii<32>> {
+        self.trace.as_ref().map(TraceContext::trace_id_hex)
     }
 
     /// Whether the request counts as failed: by a code, or by a status of 500 and above.
     pub fn is_error(&self) -> bool {
         self.failure.is_some() || self.status.is_some_and(|status| status >= 500)
     }
+}
+
+fn text(value: &HeaderValue) -> Cow<'_, str> {
+    String::from_utf8_lossy(value.as_bytes())
+}
+
+/// A map of one field whose value may be any text, for tests of the sinks.
+#[cfg(test)]
+pub(crate) fn field(name: http::HeaderName, value: &str) -> HeaderMap {
+    let value = HeaderValue::from_bytes(value.as_bytes()).expect("the test's value is valid");
+    HeaderMap::from_iter([(name, value)])
 }
 
 #[cfg(test)]
@@ -142,6 +172,10 @@ impl<'a> RequestRecord<'a> {
             reused: false,
             status: Some(200),
         };
+        const AGENT: &str = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36";
+        static REQUEST: LazyLock<HeaderMap> = LazyLock::new(|| field(header::USER_AGENT, AGENT));
+        static RESPONSE: LazyLock<HeaderMap> =
+            LazyLock::new(|| field(header::CONTENT_TYPE, "application/json"));
         RequestRecord {
             time: SystemTime::UNIX_EPOCH + Duration::from_millis(1_763_668_168_123),
             duration: Duration::from_micros(12_345),
@@ -168,13 +202,13 @@ impl<'a> RequestRecord<'a> {
             bytes_out: 4096,
             client: IpAddr::V4(std::net::Ipv4Addr::new(203, 0, 113, 7)),
             peer: SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::new(10, 1, 2, 3)), 51234),
-            user_agent: Some("Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36"),
+            request_headers: &REQUEST,
+            response_headers: Some(&RESPONSE),
             request_id: Some("01J9ZQ3V7K8M2N4P6R8T0W2Y4A"),
-            trace_id: Some("4bf92f3577b34da6a3ce929d0e0e4736"),
+            trace: TraceContext::parse(b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
             consumer: None,
             revision: 7,
             retries: 0,
-            response_content_type: Some("application/json"),
             plugin_times: &[],
         }
     }

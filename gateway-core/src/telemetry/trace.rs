@@ -2,7 +2,12 @@
 
 use super::hex::{Ascii, decode_lower, encode_lower};
 use super::tracestate::TraceState;
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+/// The field of the context.
+pub(crate) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+/// The field of what vendors add to it.
+pub(crate) const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 const SAMPLED: u8 = 0x01;
 /// Length of a version 00 header: `00-` 32 digits `-` 16 digits `-` 2 digits.
@@ -22,12 +27,14 @@ pub struct TraceContext {
 impl TraceContext {
     /// A new trace with random ids, not sampled.
     pub fn begin() -> TraceContext {
-        TraceContext { trace_id: nonzero(rand::random), parent_id: nonzero(rand::random), flags: 0 }
+        // Drawn as one number: an array would be drawn byte by byte.
+        let trace_id = nonzero(|| rand::random::<u128>().to_ne_bytes());
+        TraceContext { trace_id, parent_id: parent_id(), flags: 0 }
     }
 
     /// The same trace with a new random parent id: what goes to the next hop.
     pub fn child(&self) -> TraceContext {
-        TraceContext { parent_id: nonzero(rand::random), flags: self.flags & SAMPLED, ..*self }
+        TraceContext { parent_id: parent_id(), flags: self.flags & SAMPLED, ..*self }
     }
 
     /// The same context with the sampled bit set or cleared.
@@ -61,12 +68,11 @@ impl TraceContext {
     /// The context a request came with and its state; the state counts only beside a valid parent.
     /// More than one `traceparent` field is none (section 4.1).
     pub fn from_headers(headers: &HeaderMap) -> Option<(TraceContext, TraceState)> {
-        let mut parents = headers.get_all("traceparent").iter();
-        let parent = TraceContext::parse(parents.next()?.as_bytes())?;
-        if parents.next().is_some() {
+        let parent = TraceContext::parse(headers.get(TRACEPARENT)?.as_bytes())?;
+        if headers.get_all(TRACEPARENT).iter().nth(1).is_some() {
             return None;
         }
-        let fields = headers.get_all("tracestate").iter().map(HeaderValue::as_bytes);
+        let fields = headers.get_all(TRACESTATE).iter().map(HeaderValue::as_bytes);
         Some((parent, TraceState::parse(fields).unwrap_or_default()))
     }
 
@@ -85,6 +91,10 @@ impl TraceContext {
         encode_lower(&self.trace_id, &mut value);
         Ascii::new(value)
     }
+}
+
+fn parent_id() -> [u8; 8] {
+    nonzero(|| rand::random::<u64>().to_ne_bytes())
 }
 
 /// The first value drawn that is not all zero.

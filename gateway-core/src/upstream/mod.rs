@@ -2,6 +2,7 @@
 
 mod balance;
 mod clock;
+mod idle;
 mod peer;
 mod socket;
 mod watch;
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 use pingora::upstreams::peer::HttpPeer;
 
-use crate::config::UpstreamConfig;
+use crate::config::{HeaderCase, UpstreamConfig};
 use crate::telemetry::UpstreamMetrics;
 
 pub use balance::RoundRobin;
@@ -40,6 +41,8 @@ pub struct UpstreamTimeouts {
     pub idle: Duration,
     /// For the whole request, from its head to the response's last byte.
     pub total: Option<Duration>,
+    /// That a connection may wait for its next request; none is kept if zero.
+    pub keepalive: Duration,
 }
 
 /// A named group of endpoints that routes send to.
@@ -50,6 +53,7 @@ pub struct Upstream {
     endpoints: Box<[Endpoint]>,
     balancer: RoundRobin,
     timeouts: UpstreamTimeouts,
+    header_case: HeaderCase,
     metrics: Arc<UpstreamMetrics>,
 }
 
@@ -66,15 +70,15 @@ impl Upstream {
             first_byte: config.timeouts.first_byte.into(),
             idle: config.timeouts.idle.into(),
             total: config.timeouts.total.map(Into::into),
+            keepalive: config.timeouts.keepalive.into(),
         };
-        let keepalive = config.timeouts.keepalive.into();
         let endpoints: Box<[Endpoint]> = config
             .endpoints
             .iter()
             .map(|endpoint| Endpoint {
                 address: endpoint.address,
                 weight: endpoint.weight,
-                peer: peer::template(endpoint.address, &timeouts, keepalive, digest),
+                peer: peer::template(endpoint.address, &timeouts, digest),
             })
             .collect();
         let weights: Vec<u32> = endpoints.iter().map(|endpoint| endpoint.weight).collect();
@@ -83,6 +87,7 @@ impl Upstream {
             balancer: RoundRobin::new(&weights, workers),
             endpoints,
             timeouts,
+            header_case: config.header_case,
             metrics,
         }
     }
@@ -99,6 +104,11 @@ impl Upstream {
 
     pub(crate) fn timeouts(&self) -> &UpstreamTimeouts {
         &self.timeouts
+    }
+
+    /// Whether the names of fields go up as the client spelled them.
+    pub(crate) fn keeps_spelling(&self) -> bool {
+        self.header_case == HeaderCase::Preserve
     }
 
     pub(crate) fn metrics(&self) -> &Arc<UpstreamMetrics> {

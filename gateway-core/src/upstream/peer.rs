@@ -3,7 +3,6 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
 
@@ -17,7 +16,6 @@ use super::UpstreamTimeouts;
 pub(super) fn template(
     address: SocketAddr,
     timeouts: &UpstreamTimeouts,
-    keepalive: Duration,
     transport: &str,
 ) -> HttpPeer {
     let mut peer = HttpPeer::new(address, false, String::new());
@@ -25,7 +23,8 @@ pub(super) fn template(
     let options = &mut peer.options;
     options.connection_timeout = Some(timeouts.connect);
     options.total_connection_timeout = Some(timeouts.connect);
-    options.idle_timeout = Some(keepalive);
+    // The watch ends connections that idle for too long.
+    options.idle_timeout = None;
     options.http_upstream_request_policy = HttpUpstreamRequestPolicy::deny_upgrades();
     peer
 }
@@ -38,15 +37,22 @@ fn group_key(transport: &str) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use pingora::upstreams::peer::Peer;
 
     use super::*;
 
     fn peer(transport: &str) -> HttpPeer {
         let second = Duration::from_secs(1);
-        let timeouts =
-            UpstreamTimeouts { connect: second, first_byte: second, idle: second, total: None };
-        template(([127, 0, 0, 1], 80).into(), &timeouts, second, transport)
+        let timeouts = UpstreamTimeouts {
+            connect: second,
+            first_byte: second,
+            idle: second,
+            total: None,
+            keepalive: second,
+        };
+        template(([127, 0, 0, 1], 80).into(), &timeouts, transport)
     }
 
     #[test]

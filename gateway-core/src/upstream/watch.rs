@@ -5,17 +5,21 @@
 //! slots, and where a deadline has passed it notes why and shuts the upstream's connection down,
 //! which ends the request through Pingora's ordinary error path.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
 use std::time::Duration;
 
+use super::idle::Idle;
 use super::{CoarseClock, SocketId};
 use crate::listener::ClientWaits;
 use crate::telemetry::FailureCode;
 
 /// How often the watch looks; deadlines are met within twice this.
 const ROUND: Duration = Duration::from_millis(10);
+
+/// Every how many rounds idle connections are looked at.
+const IDLE_ROUNDS: u64 = 10;
 
 /// How soon to look again at an exchange that waits for its client.
 const STALLED: u64 = 100;
@@ -38,6 +42,7 @@ struct Slot {
 struct Slots {
     slots: Vec<Slot>,
     free: Vec<usize>,
+    idle: Idle,
 }
 
 /// The slots of all requests, apart by worker so that workers never wait for each other.
@@ -83,7 +88,13 @@ impl Watch {
             }
         };
         drop(slots);
-        Watched { watch: self.clone(), worker, place }
+        Watched {
+            watch: self.clone(),
+            worker,
+            place,
+            total: AtomicU64::new(u64::MAX),
+            attached: AtomicBool::new(false),
+        }
     }
 
     /// How many requests are in flight, and the age of the oldest.
@@ -113,13 +124,17 @@ impl Watch {
         self.workers[worker].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn round(&self) {
+    fn round(&self, look_at_idle: bool) {
         let now = self.clock.advance();
         for worker in 0..self.workers.len() {
-            for slot in &mut self.slots(worker).slots {
+            let mut slots = self.slots(worker);
+            for slot in &mut slots.slots {
                 if slot.used && slot.fired.is_none() && slot.deadline.min(slot.total) <= now {
                     slot.fire(now);
                 }
+            }
+            if look_at_idle {
+                slots.idle.expire(now);
             }
         }
     }
@@ -149,8 +164,9 @@ impl Slot {
 }
 
 fn run(watch: &Weak<Watch>) {
-    while let Some(watch) = watch.upgrade() {
-        watch.round();
+    for round in 0_u64.. {
+        let Some(watch) = watch.upgrade() else { return };
+        watch.round(round % IDLE_ROUNDS == 0);
         drop(watch);
         thread::sleep(ROUND);
     }
@@ -161,24 +177,56 @@ pub(crate) struct Watched {
     watch: Arc<Watch>,
     worker: usize,
     place: usize,
+    /// What the slot says too, to be known without a lock.
+    total: AtomicU64,
+    attached: AtomicBool,
 }
 
 impl Watched {
     /// Ends the whole request `after` from now.
     pub(crate) fn limit_total(&self, after: Duration) {
         let total = self.watch.clock.deadline(after, ROUND);
+        self.total.store(total, Ordering::Relaxed);
         self.with(|slot| slot.total = total);
     }
 
-    /// From now on this connection carries the request, and an answer is waited for.
-    pub(crate) fn attach(&self, socket: Option<SocketId>, reason: FailureCode, after: Duration) {
+    /// From now on this connection carries the request, and an answer is waited for. Says whether
+    /// it can: a connection from the pool may have been shut down at the last moment.
+    #[must_use]
+    pub(crate) fn attach(
+        &self,
+        socket: Option<SocketId>,
+        reason: FailureCode,
+        after: Duration,
+    ) -> bool {
         let deadline = self.watch.clock.deadline(after, ROUND);
-        self.with(|slot| {
-            slot.socket = socket;
-            slot.deadline = deadline;
-            slot.reason = reason;
-            slot.sending = false;
-        });
+        self.attached.store(true, Ordering::Relaxed);
+        let mut slots = self.watch.slots(self.worker);
+        let slot = &mut slots.slots[self.place];
+        slot.socket = socket;
+        slot.deadline = deadline;
+        slot.reason = reason;
+        slot.sending = false;
+        socket.is_none_or(|socket| slots.idle.take(&socket))
+    }
+
+    /// The exchange is complete: its connection is no longer this request's. In the pool it may
+    /// wait for another for as long as `keepalive`; it is ended if that is zero.
+    pub(crate) fn release(&self, keepalive: Duration) {
+        if !self.attached.load(Ordering::Relaxed) {
+            return;
+        }
+        self.attached.store(false, Ordering::Relaxed);
+        let until = self.watch.clock.deadline(keepalive, ROUND);
+        let mut slots = self.watch.slots(self.worker);
+        let slot = &mut slots.slots[self.place];
+        slot.deadline = u64::MAX;
+        match slot.socket.take() {
+            // The pool looks at what it is given, and keeps nothing that has ended.
+            Some(socket) if keepalive.is_zero() => drop(socket.shut_down()),
+            Some(socket) => slots.idle.park(socket, until),
+            None => {}
+        }
     }
 
     /// Waits for something that may take `after` from now; `reason` is what it means if it does
@@ -195,8 +243,12 @@ impl Watched {
     /// Waits for the upstream to take the next piece of the request, unless it is the client that
     /// does not bring one.
     pub(crate) fn expect_taken(&self, after: Duration) {
-        self.expect(FailureCode::X4, after);
-        self.with(|slot| slot.sending = true);
+        let deadline = self.watch.clock.deadline(after, ROUND);
+        self.with(|slot| {
+            slot.deadline = deadline;
+            slot.reason = FailureCode::X4;
+            slot.sending = true;
+        });
     }
 
     /// Nothing is waited for any more, but for the request's total time.
@@ -204,8 +256,12 @@ impl Watched {
         self.with(|slot| slot.deadline = u64::MAX);
     }
 
-    /// The connection is no longer this request's.
+    /// The exchange has failed: its connection is no longer this request's.
     pub(crate) fn detach(&self) {
+        if !self.attached.load(Ordering::Relaxed) {
+            return;
+        }
+        self.attached.store(false, Ordering::Relaxed);
         self.with(|slot| {
             slot.socket = None;
             slot.deadline = u64::MAX;
@@ -219,7 +275,7 @@ impl Watched {
 
     /// How much of the request's total time is left; `None` if it has no limit.
     pub(crate) fn left(&self) -> Option<Duration> {
-        let total = self.watch.slots(self.worker).slots[self.place].total;
+        let total = self.total.load(Ordering::Relaxed);
         let left = total.saturating_sub(self.watch.clock.now());
         (total != u64::MAX).then(|| Duration::from_millis(left))
     }
@@ -263,7 +319,7 @@ mod tests {
         let (mut client, _server, socket) = connection();
         let watched = watch.begin(0, Arc::default());
 
-        watched.attach(Some(socket), FailureCode::X3, Duration::from_millis(30));
+        assert!(watched.attach(Some(socket), FailureCode::X3, Duration::from_millis(30)));
 
         assert_eq!(client.read(&mut [0; 1]).unwrap(), 0, "the read ends without a byte");
         assert_eq!(watched.fired(), Some(FailureCode::X3));
@@ -275,11 +331,24 @@ mod tests {
         let (mut client, _server, socket) = connection();
         let watched = watch.begin(0, Arc::default());
 
-        watched.attach(Some(socket), FailureCode::X4, Duration::from_secs(60));
+        assert!(watched.attach(Some(socket), FailureCode::X4, Duration::from_secs(60)));
         watched.limit_total(Duration::from_millis(30));
 
         assert_eq!(client.read(&mut [0; 1]).unwrap(), 0);
         assert_eq!(watched.fired(), Some(FailureCode::X7));
+    }
+
+    #[test]
+    fn a_connection_that_no_request_takes_again_is_ended() {
+        let watch = Watch::start(1).unwrap();
+        let (mut client, _server, socket) = connection();
+        let watched = watch.begin(0, Arc::default());
+        assert!(watched.attach(Some(socket), FailureCode::X3, Duration::from_secs(60)));
+
+        watched.release(Duration::from_millis(30));
+
+        assert_eq!(client.read(&mut [0; 1]).unwrap(), 0);
+        assert_eq!(watched.fired(), None);
     }
 
     #[test]

@@ -29,6 +29,10 @@ impl<'a> Value<'a> {
     ) -> Option<Value<'a>> {
         let name = |text: &'a str| Value::Text(Cow::Borrowed(text));
         let free = |text: &'a str| Value::Text(redactor.text(text));
+        let of_header = |text: Cow<'a, str>| match text {
+            Cow::Borrowed(text) => free(text),
+            Cow::Owned(text) => Value::Text(redactor.text(&text).into_owned().into()),
+        };
         Some(match field {
             Field::Time => Value::Time(record.time),
             Field::Method => free(record.method.as_str()),
@@ -54,14 +58,14 @@ impl<'a> Value<'a> {
             Field::Retries => Value::Number(record.retries.into()),
             Field::Client => Value::Address(record.client),
             Field::Peer => Value::Address(record.peer.ip()),
-            Field::UserAgent => free(record.user_agent?),
+            Field::UserAgent => of_header(record.user_agent()?),
             Field::Protocol => name(protocol_version(record.protocol)),
             Field::BytesIn => Value::Number(record.bytes_in),
             Field::BytesOut => Value::Number(record.bytes_out),
-            Field::ContentType => free(record.response_content_type?),
+            Field::ContentType => of_header(record.response_content_type()?),
             Field::Consumer => name(record.consumer?),
             Field::RequestId => free(record.request_id?),
-            Field::TraceId => name(record.trace_id?),
+            Field::TraceId => Value::Text(Cow::Owned(record.trace_id()?.to_string())),
             Field::Revision => Value::Number(record.revision),
         })
     }

@@ -103,10 +103,14 @@ handle! {
 }
 
 impl ListenerMetrics {
-    /// A request begins; it ends when the guard is dropped.
-    #[must_use]
-    pub fn request(&self) -> Held {
-        Held::one_of(&self.in_flight)
+    /// A request begins. [`request_ends`](Self::request_ends) is to follow, whatever comes of it.
+    pub fn request_begins(&self) {
+        self.in_flight.at(0).iter().for_each(|gauge| gauge.inc());
+    }
+
+    /// A request that began has ended.
+    pub fn request_ends(&self) {
+        self.in_flight.at(0).iter().for_each(|gauge| gauge.dec());
     }
 
     /// A connection was accepted; it is open until the guard is dropped.
@@ -172,7 +176,9 @@ pub(super) fn count<const N: usize>(series: &Series<IntCounterVec, N>, place: us
     }
 }
 
-#[inline]
+/// Kept out of line: the code of a request's path does not fit the processor's first cache, and this
+/// is needed several times.
+#[inline(never)]
 pub(super) fn time(series: &Series<HistogramVec, 1>, duration: Duration) {
     if let Some(histogram) = series.at(0) {
         histogram.observe(duration.as_secs_f64());

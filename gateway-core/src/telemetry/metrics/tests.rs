@@ -25,7 +25,8 @@ fn samples(metrics: &Metrics) -> BTreeMap<String, f64> {
 fn drive_everything(metrics: &Metrics, names: &[&str]) {
     for name in names {
         let listener = metrics.listener(name);
-        let _held = (listener.request(), listener.connection());
+        listener.request_begins();
+        let _held = listener.connection();
         for reason in [
             Refusal::Total,
             Refusal::Listener,
@@ -209,7 +210,8 @@ fn gauges_follow_what_is_held() {
 fn removed_names_are_gone_even_if_old_requests_still_move_them() {
     let metrics = metrics();
     drive_everything(&metrics, &["old", "kept"]);
-    let (route, held) = (metrics.route("old"), metrics.listener("old").request());
+    let (route, listener) = (metrics.route("old"), metrics.listener("old"));
+    listener.request_begins();
     let unused = metrics.listener("unused");
 
     let kept = HashSet::from(["kept"]);
@@ -219,7 +221,7 @@ fn removed_names_are_gone_even_if_old_requests_still_move_them() {
     metrics.retain_plugins(&kept);
     drive_requests_of_a_removed_route(&route);
     unused.refused(Refusal::Total);
-    drop(held);
+    listener.request_ends();
 
     let left = samples(&metrics);
     assert!(!left.keys().any(|series| series.contains("old") || series.contains("unused")));

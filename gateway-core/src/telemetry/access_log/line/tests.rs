@@ -3,6 +3,8 @@
 use super::*;
 use crate::telemetry::access_log::DEFAULT_FIELDS;
 use crate::telemetry::failure::FailureCode;
+use crate::telemetry::record::field;
+use http::header::{CONTENT_TYPE, USER_AGENT};
 use serde_json::{Value as Json, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -84,12 +86,13 @@ fn a_text_line_reads_from_left_to_right() {
         Field::UserAgent,
         Field::Failure,
     ];
-    let record = RequestRecord { user_agent: Some("curl \"8\"\n"), ..RequestRecord::sample() };
+    let agent = field(USER_AGENT, "curl \"8\"\t");
+    let record = RequestRecord { request_headers: &agent, ..RequestRecord::sample() };
 
     assert_eq!(
         line(Format::Text, &fields, &record, 0.1),
         "2025-11-20T19:49:28.123Z 200 GET /users/550e8400-e29b-41d4-a716-446655440000/orders \
-         12.345ms route=users user_agent=\"curl \\\"8\\\"\\n\" sample=0.1\n"
+         12.345ms route=users user_agent=\"curl \\\"8\\\"\\t\" sample=0.1\n"
     );
 }
 
@@ -110,14 +113,14 @@ fn any_text_comes_back_from_the_json_as_it_was() {
             .collect();
         let record = RequestRecord {
             route: Some(&text),
-            user_agent: Some(&text),
+            request_id: Some(&text),
             ..RequestRecord::sample()
         };
 
         let json = line(Format::Json, DEFAULT_FIELDS, &record, 1.0);
         let back: Json = serde_json::from_str(&json).unwrap();
         assert_eq!(back["route"], text.as_str());
-        assert_eq!(back["user_agent.original"], text.as_str());
+        assert_eq!(back["request_id"], text.as_str());
         for shown in [json, line(Format::Text, DEFAULT_FIELDS, &record, 1.0)] {
             assert!(shown.trim_end_matches('\n').chars().all(|c| !c.is_control()), "{shown:?}");
             assert_eq!(shown.matches('\n').count(), 1);
@@ -131,14 +134,15 @@ fn secrets_in_any_part_of_a_request_do_not_reach_a_line() {
     let path = format!("/a/{SECRET}");
     let query = format!("q={SECRET}&password=hunter2");
     let method = http::Method::from_bytes(SECRET.as_bytes()).unwrap();
+    let (request, response) = (field(USER_AGENT, SECRET), field(CONTENT_TYPE, SECRET));
     let record = RequestRecord {
         method: &method,
         path: &path,
         query: Some(&query),
         host: Some(SECRET),
-        user_agent: Some(SECRET),
+        request_headers: &request,
         request_id: Some(SECRET),
-        response_content_type: Some(SECRET),
+        response_headers: Some(&response),
         ..RequestRecord::sample()
     };
 
@@ -152,7 +156,8 @@ fn secrets_in_any_part_of_a_request_do_not_reach_a_line() {
 #[test]
 fn a_long_value_is_cut_between_characters() {
     let long = "é".repeat(30_000);
-    let record = RequestRecord { user_agent: Some(&long), ..RequestRecord::sample() };
+    let agent = field(USER_AGENT, &long);
+    let record = RequestRecord { request_headers: &agent, ..RequestRecord::sample() };
 
     let shown = parsed(&[Field::UserAgent], &record)["user_agent.original"].to_string();
 
