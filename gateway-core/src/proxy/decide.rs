@@ -1,0 +1,152 @@
+//! From a request's head to its answer or its upstream: the phases before Pingora is asked for a
+//! connection.
+
+use std::sync::Arc;
+
+use http::{HeaderValue, header};
+use pingora_proxy::Session;
+
+use super::exchange::{Open, Target};
+use super::seen::Seen;
+use super::{GatewayProxy, admission, answer, body_too_large, client, forward, refusal};
+use crate::plugin::Reply;
+use crate::routing::{Match, RouteQuery};
+use crate::snapshot::{Action, RoutePlan};
+use crate::telemetry::{FailureCode, TraceContext};
+use crate::upstream::Upstream;
+
+impl GatewayProxy {
+    /// Everything between the head and the choice of an upstream. `Some` is the answer.
+    pub(super) async fn decide(
+        &self,
+        session: &mut Session,
+        open: &mut Open,
+    ) -> Option<Box<Reply>> {
+        if let Err(reply) = self.admit(session, open) {
+            return Some(reply);
+        }
+        let route = match self.route(session, open) {
+            Ok(route) => Some(route),
+            Err(reply) => {
+                // No route: the gateway's and the listener's plugins still see the request first.
+                let head = session.req_header_mut();
+                return open.chain.request(head, &mut open.ctx).await.or(Some(reply));
+            }
+        };
+        if let Some(reply) = open.chain.request(session.req_header_mut(), &mut open.ctx).await {
+            return Some(reply);
+        }
+        if let Some(max) = open.chain.collects()
+            && let Err(reply) = self.collect(session, open, max).await
+        {
+            return Some(reply);
+        }
+        match &route?.action {
+            Action::Reply(plan) => {
+                let reply = answer::planned(session, open, plan).await;
+                Some(reply.map_or_else(|refusal| refusal, Box::new))
+            }
+            Action::Upstream(upstream) => self.target(session, open, upstream),
+        }
+    }
+
+    fn admit(&self, session: &mut Session, open: &mut Open) -> Result<(), Box<Reply>> {
+        let raw = session
+            .as_downstream()
+            .as_http1()
+            .map(|http1| admission::RawHead(http1.get_headers_raw_bytes()));
+        let limits = open.ctx.listener().limits;
+        let head = session.req_header_mut();
+        let (seen, last_host) = (Seen::of(&head.headers), &open.conn.last_host);
+        if let Some(host) = admission::admit(head, raw.as_ref(), &seen, &limits, last_host)? {
+            open.ctx.set_host(host);
+        }
+        let (peer, trusted) = (open.ctx.peer_ip(), &open.ctx.listener().trusted);
+        let address = client::address(peer, &head.headers, trusted);
+        let scheme = client::scheme("http", peer, &head.headers, trusted);
+        open.ctx.set_client(address, scheme);
+        // A valid trace context goes on, or one begins (W3C Trace Context).
+        let sent = seen.traceparent.then(|| TraceContext::from_headers(&head.headers)).flatten();
+        match sent {
+            Some((context, _)) => open.ctx.continue_trace(context),
+            None => open.ctx.begin_trace(TraceContext::begin()),
+        }
+        let Some(limit) = limits.body_bytes.filter(|_| seen.content_length) else { return Ok(()) };
+        match admission::content_length(&head.headers) {
+            Some(length) if length > limit => Err(body_too_large()),
+            _ => Ok(()),
+        }
+    }
+
+    fn route(&self, session: &Session, open: &mut Open) -> Result<Arc<RoutePlan>, Box<Reply>> {
+        let head = session.req_header();
+        let preflight = admission::preflight_method(head);
+        let query = RouteQuery {
+            host: open.ctx.host().unwrap_or_default(),
+            path: head.uri.path(),
+            method: &head.method,
+            listener: open.ctx.listener().index,
+            preflight_method: preflight.as_ref(),
+        };
+        match open.ctx.snapshot().table.find(&query) {
+            Match::Route(index) => {
+                let route = open.ctx.snapshot().routes[index.0 as usize].clone();
+                if let Some(chain) = route.chain(open.ctx.listener()) {
+                    open.chain = chain.clone();
+                }
+                open.ctx.set_route(route.clone());
+                Ok(route)
+            }
+            Match::NotFound => Err(Box::new(refusal(FailureCode::P1))),
+            Match::MethodNotAllowed(allowed) => {
+                let mut reply = refusal(FailureCode::P2);
+                if let Ok(value) = HeaderValue::from_str(&allowed.to_string()) {
+                    reply.set(header::ALLOW, value);
+                }
+                Err(Box::new(reply))
+            }
+        }
+    }
+
+    /// Chooses the first attempt's endpoint, so that a refusal is a reply on a connection that
+    /// stays open.
+    fn target(
+        &self,
+        session: &mut Session,
+        open: &mut Open,
+        upstream: &Arc<Upstream>,
+    ) -> Option<Box<Reply>> {
+        let Some(endpoint) = upstream.choose(self.worker) else {
+            return Some(Box::new(refusal(FailureCode::U2)));
+        };
+        let own = open.ctx.route().and_then(|route| route.total);
+        if let Some(total) = own.or(upstream.timeouts().total) {
+            open.watched.limit_total(total.saturating_sub(open.ctx.started().elapsed()));
+        }
+        if !upstream.keeps_spelling() {
+            forward::forget_spelling(session.req_header_mut());
+        }
+        open.target = Some(Target::new(upstream.clone(), endpoint));
+        None
+    }
+
+    /// Reads the whole body for the plugins that want it whole.
+    async fn collect(
+        &self,
+        session: &mut Session,
+        open: &mut Open,
+        max: usize,
+    ) -> Result<(), Box<Reply>> {
+        let limit = open.ctx.listener().limits.body_bytes;
+        let limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
+        let body = answer::collect(session, max.min(limit)).await?;
+        open.body_bytes = body.as_ref().map_or(0, |body| body.len() as u64);
+        let mut body = Some(body.unwrap_or_default());
+        let (chain, head) = (&open.chain, session.req_header());
+        if let Some(reply) = chain.request_body(true, &mut body, true, head, &mut open.ctx).await {
+            return Err(reply);
+        }
+        open.collected = body;
+        Ok(())
+    }
+}
