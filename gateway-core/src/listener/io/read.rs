@@ -1,0 +1,181 @@
+//! What a client sends: heads counted and timed, framing followed, silence ended.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+
+use bytes::Buf;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::GatewayIo;
+use crate::listener::conn::Phase;
+use crate::listener::framing::{Bad, Wrong};
+use crate::listener::head::Head;
+use crate::telemetry::ConnectionEnd;
+
+const TIMEOUT: &[u8] =
+    b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+const BAD_REQUEST: &[u8] =
+    b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+const TOO_LARGE: &[u8] = b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+
+impl GatewayIo {
+    /// Notes bytes that arrived: they may begin a head, go on with one, or belong to a body. Says
+    /// how many of them Pingora may see.
+    fn arrived(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.conn.is_http2() {
+            return Ok(bytes.len());
+        }
+        if self.conn.phase() == Phase::Idle {
+            self.begin_head();
+        }
+        let awaited = self.conn.phase() == Phase::Head;
+        let outcome = self.meter.feed(bytes);
+        match outcome {
+            Ok(()) if awaited && !self.meter.in_head() => {
+                self.conn.set_phase(Phase::Busy);
+                Ok(bytes.len())
+            }
+            Ok(()) => Ok(bytes.len()),
+            Err(bad) => self.stop_at(bad, awaited),
+        }
+    }
+
+    /// A message may not pass. Those before it are still served.
+    fn stop_at(&mut self, bad: Bad, awaited: bool) -> io::Result<usize> {
+        let served = self.conn.requests() == bad.message;
+        if bad.wrong == Wrong::Body && bad.good == 0 && !awaited && served {
+            self.conn.set_malformed();
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        self.doom = Some(bad.wrong);
+        if awaited && bad.good == 0 {
+            self.meet_doom();
+        } else if awaited {
+            self.conn.set_phase(Phase::Busy);
+        }
+        Ok(bad.good)
+    }
+
+    /// The head that may not pass is the next to be answered.
+    fn meet_doom(&mut self) {
+        let Some(wrong) = self.doom.take() else { return };
+        let (answer, why) = match wrong {
+            Wrong::Head(Head::TooLarge) => (TOO_LARGE, ConnectionEnd::HeaderTooLarge),
+            Wrong::Head(Head::TooManyFields) => (TOO_LARGE, ConnectionEnd::TooManyHeaders),
+            Wrong::Head(_) | Wrong::Body => (BAD_REQUEST, ConnectionEnd::BadRequest),
+        };
+        self.refuse(answer, why);
+    }
+
+    /// The first byte of the next head is here.
+    fn begin_head(&mut self) {
+        self.idling = false;
+        self.conn.expect_request();
+        self.deadline = Instant::now() + self.conn.listener.timeouts.header;
+    }
+
+    /// Gives the connection an answer of our own and its end.
+    fn refuse(&mut self, answer: &'static [u8], why: ConnectionEnd) {
+        self.conn.linger();
+        self.answer = Some(answer);
+        self.end(why);
+    }
+
+    /// The connection is over for Pingora. A client that closes between requests is no event.
+    fn end(&mut self, why: ConnectionEnd) {
+        let usual = why == ConnectionEnd::ClientClosed && self.conn.phase() == Phase::Idle;
+        if !std::mem::replace(&mut self.ended, true) && !usual {
+            self.conn.listener.metrics.ended(why);
+        }
+    }
+
+    /// What the connection's silence means, once its time is up.
+    fn time_is_up(&mut self) {
+        match self.conn.phase() {
+            Phase::Head if self.meter.in_head() => {
+                self.refuse(TIMEOUT, ConnectionEnd::HeaderTimeout);
+            }
+            Phase::Head => self.end(ConnectionEnd::HeaderTimeout),
+            Phase::Busy | Phase::Idle => self.end(ConnectionEnd::IdleTimeout),
+        }
+    }
+
+    /// Polls the timer where silence has a limit. Ready when the connection is over.
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.conn.phase() == Phase::Idle && self.meter.in_head() {
+            // It came behind the request that has just been served.
+            self.begin_head();
+        }
+        match self.conn.phase() {
+            Phase::Busy if !self.conn.is_http2_idle() => {
+                self.idling = false;
+                return Poll::Pending;
+            }
+            Phase::Head => {}
+            Phase::Busy | Phase::Idle => {
+                if !std::mem::replace(&mut self.idling, true) {
+                    self.deadline = Instant::now() + self.conn.listener.timeouts.idle;
+                }
+            }
+        }
+        ready!(self.alarm.poll(self.deadline, cx));
+        self.time_is_up();
+        Poll::Ready(())
+    }
+}
+
+impl AsyncRead for GatewayIo {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        if self.doom.is_some() && !self.ended {
+            // What is being served came before; it must not see an end.
+            match self.conn.phase() {
+                Phase::Busy => return Poll::Pending,
+                Phase::Head | Phase::Idle => self.meet_doom(),
+            }
+        }
+        if !self.ended {
+            if !self.ahead.is_empty() {
+                let length = self.ahead.len().min(buf.remaining());
+                buf.put_slice(&self.ahead[..length]);
+                self.ahead.advance(length);
+            } else if self.tcp().poll_read(cx, buf)?.is_pending() {
+                self.conn.set_awaited(true);
+                if self.conn.phase() == Phase::Busy && !self.gathered.is_empty() {
+                    // Pingora waits for more of a response whose length is known and does not
+                    // flush what there is: the client gets it now, not with the rest.
+                    if let Poll::Ready(Err(error)) = self.as_mut().poll_flush(cx) {
+                        return Poll::Ready(Err(error));
+                    }
+                }
+                ready!(self.poll_deadline(cx));
+            }
+            self.conn.set_awaited(false);
+            let arrived = &buf.filled()[before..];
+            if !arrived.is_empty() {
+                let seen = self.arrived(arrived)?;
+                buf.set_filled(before + seen);
+                if seen == 0 && !self.ended {
+                    // All of it waits for what is served before it.
+                    return Poll::Pending;
+                }
+            } else if self.conn.phase() != Phase::Busy {
+                self.end(ConnectionEnd::ClientClosed);
+            }
+        }
+        if self.ended {
+            // To Pingora a refused head looks like a client that went away.
+            buf.set_filled(before);
+            if self.answer.is_some() {
+                let _ = ready!(self.poll_answer(cx));
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
