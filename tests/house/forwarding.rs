@@ -46,8 +46,13 @@ fn what_a_stranger_claims_about_others_is_not_passed_on() {
     send(
         &gate,
         "X-Forwarded-For: 192.0.2.1\r\nX-Forwarded-For: 192.0.2.2\r\nX-Forwarded-Proto: https\r\n\
-         X-Forwarded-Host: other.example\r\nForwarded: for=192.0.2.1;proto=https\r\n",
+         X-Forwarded-Host: other.example\r\nForwarded: for=192.0.2.1;proto=https\r\n\
+         X-Real-IP: 192.0.2.1\r\nX-Forwarded-Prefix: /admin\r\nX-Forwarded-Port: 443\r\n",
     );
+
+    for claim in ["x-real-ip", "x-forwarded-prefix", "x-forwarded-port"] {
+        assert_eq!(origin.last_fields(claim), Vec::<String>::new(), "{claim}");
+    }
 
     assert_eq!(origin.last_fields("x-forwarded-for"), ["127.0.0.1"]);
     assert_eq!(origin.last_fields("x-forwarded-proto"), ["http"]);

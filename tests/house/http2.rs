@@ -535,6 +535,23 @@ fn a_connection_without_streams_is_closed_after_the_idle_time() {
 }
 
 #[test]
+fn a_connection_that_is_used_is_not_closed_for_idling() {
+    let gate = Gate::yaml(
+        "version: 1\n\
+         listeners: [{name: public, address: \"127.0.0.1:0\", timeouts: {idle: 400ms}}]\n\
+         routes: [{name: all, match: {path: /}, reply: {status: 200}}]\n",
+    );
+    let mut client = Frames::connect(gate.address());
+    let began = Instant::now();
+
+    // Each is answered at once, so that no look at the connection finds a stream open.
+    while began.elapsed() < Duration::from_millis(1500) {
+        assert_eq!(client.get("/").status, Some(200), "after {:?}", began.elapsed());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+#[test]
 fn frames_that_break_the_protocol_end_the_connection_alone() {
     let (_origin, gate) = echo_house();
     let mut broken = Client::connect(gate.address());

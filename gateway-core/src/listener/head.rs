@@ -13,6 +13,8 @@ pub(super) enum Head {
     TooManyFields,
     /// Its request line is none that HTTP allows.
     BadRequestLine,
+    /// Its `Content-Length` is no length, or there are several that differ.
+    BadLength,
 }
 
 /// Counts one head after the other. Empty lines before a request line are allowed (RFC 9112,
@@ -27,7 +29,10 @@ pub(super) struct HeadMeter {
     request_line: RequestLine,
     start: Start,
     chunked: bool,
-    content_length: u64,
+    content_length: Option<u64>,
+    /// The length cannot be relied on. What Pingora would make of it is not waited for: whoever
+    /// reads the same bytes as another length reads what follows as another message.
+    bad_length: bool,
 }
 
 /// The first bytes of the current line, if it may be that of a field that frames a body: as many as
@@ -38,10 +43,12 @@ struct Start {
     length: usize,
     /// The line is another field's.
     other: bool,
+    /// The line is longer than what is kept of it.
+    cut: bool,
 }
 
 impl Start {
-    const NEW: Self = Self { bytes: [0; 48], length: 0, other: false };
+    const NEW: Self = Self { bytes: [0; 48], length: 0, other: false, cut: false };
 
     fn extend(&mut self, part: &[u8]) {
         if self.length == 0 {
@@ -51,7 +58,9 @@ impl Start {
         if self.other {
             return;
         }
-        let part = &part[..part.len().min(self.bytes.len() - self.length)];
+        let room = self.bytes.len() - self.length;
+        self.cut |= part.len() > room;
+        let part = &part[..part.len().min(room)];
         self.bytes[self.length..self.length + part.len()].copy_from_slice(part);
         self.length += part.len();
     }
@@ -109,7 +118,8 @@ impl HeadMeter {
             request_line: RequestLine::default(),
             start: Start::NEW,
             chunked: false,
-            content_length: 0,
+            content_length: None,
+            bad_length: false,
         }
     }
 
@@ -123,9 +133,9 @@ impl HeadMeter {
         self.chunked
     }
 
-    /// The length the head announces; 0 for none, and for one that Pingora will refuse.
+    /// The length the head announces; 0 for none.
     pub(super) fn content_length(&self) -> u64 {
-        self.content_length
+        self.content_length.unwrap_or(0)
     }
 
     /// Whether any byte of the current head was seen.
@@ -144,6 +154,9 @@ impl HeadMeter {
             if self.end_line() {
                 if self.lines == 1 && self.request_line.is_bad() {
                     return (Head::BadRequestLine, read);
+                }
+                if self.bad_length {
+                    return (Head::BadLength, read);
                 }
             } else if self.lines > 0 {
                 return (self.verdict(Head::Complete), read);
@@ -176,12 +189,14 @@ impl HeadMeter {
         } else if self.start.value("transfer-encoding").is_some() {
             self.chunked = true;
         } else if let Some(value) = self.start.value("content-length") {
-            let first = value.split(|byte| *byte == b',').next().unwrap_or_default();
-            let length = std::str::from_utf8(first.trim_ascii()).ok();
-            self.content_length = length.and_then(|text| text.parse().ok()).unwrap_or(0);
+            let length = length(value).filter(|_| !self.start.cut);
+            let same = self.content_length.is_none() || self.content_length == length;
+            self.bad_length = length.is_none() || !same;
+            self.content_length = length;
         }
         self.start.length = 0;
         self.start.other = false;
+        self.start.cut = false;
         filled
     }
 
@@ -195,6 +210,18 @@ impl HeadMeter {
             head
         }
     }
+}
+
+/// What a `Content-Length` says: digits alone, or a list that says the same several times (RFC 9110,
+/// section 8.6).
+fn length(value: &[u8]) -> Option<u64> {
+    let mut lengths = value.split(|byte| *byte == b',').map(|one| {
+        let digits = std::str::from_utf8(one.trim_ascii()).ok()?;
+        let valid = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+        digits.parse::<u64>().ok().filter(|_| valid)
+    });
+    let first = lengths.next()??;
+    lengths.all(|other| other == Some(first)).then_some(first)
 }
 
 #[cfg(test)]
@@ -260,6 +287,37 @@ mod tests {
                 Head::BadRequestLine,
                 "{line}"
             );
+        }
+    }
+
+    #[test]
+    fn a_length_that_others_may_read_otherwise_is_refused() {
+        let zeros = "0".repeat(40);
+        let spaces = " ".repeat(40);
+        for fields in [
+            format!("Content-Length: {zeros}44\r\n"),
+            format!("content-length:{spaces}44\r\n"),
+            "Content-Length: 44\r\nContent-Length: 45\r\n".to_owned(),
+            "Content-Length: 44, 45\r\n".to_owned(),
+            "Content-Length: +44\r\n".to_owned(),
+            "Content-Length:\r\n".to_owned(),
+            "Content-Length: 4 4\r\n".to_owned(),
+            "Content-Length: 99999999999999999999\r\n".to_owned(),
+        ] {
+            let mut meter = HeadMeter::new(1024, 10);
+            let head = format!("POST / HTTP/1.1\r\n{fields}\r\n");
+            assert_eq!(meter.feed(head.as_bytes()).0, Head::BadLength, "{fields}");
+        }
+    }
+
+    #[test]
+    fn a_length_said_twice_is_one() {
+        for fields in ["Content-Length: 44\r\ncontent-length:44\r\n", "Content-Length: 44, 44\r\n"]
+        {
+            let mut meter = HeadMeter::new(1024, 10);
+            let head = format!("POST / HTTP/1.1\r\n{fields}Cookie: {}\r\n\r\n", "c".repeat(99));
+            assert_eq!(meter.feed(head.as_bytes()).0, Head::Complete, "{fields}");
+            assert_eq!(meter.content_length(), 44);
         }
     }
 

@@ -8,7 +8,7 @@ use pingora::{ErrorType, OrErr};
 use pingora_http::RequestHeader;
 
 use super::client::{FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO, is_trusted};
-use super::seen::Seen;
+use super::seen::{Seen, is_claim};
 use crate::context::RequestCtx;
 use crate::listener::{Conn, Introduction};
 use crate::telemetry::trace;
@@ -108,7 +108,7 @@ fn take(head: &mut RequestHeader) -> request::Parts {
 /// Brings an attempt's copy of the head into the form the upstream gets.
 ///
 /// `X-Forwarded-*` and `Forwarded` are continued where the peer is a trusted proxy and begun anew
-/// where it is not: whatever a client claims about others is not passed on.
+/// where it is not: whatever a client claims about others is not passed on, `X-Real-IP` included.
 pub(super) fn prepare(
     head: &mut RequestHeader,
     ctx: &RequestCtx,
@@ -142,6 +142,9 @@ impl Way<'_> {
         if is_trusted(self.ctx.peer_ip(), &self.ctx.listener().trusted) {
             self.carry_on(head, host.as_ref())?;
         } else {
+            if seen.claims {
+                remove_claims(head);
+            }
             self.introduce(head, host.as_ref())?;
         }
         if host.is_none() {
@@ -246,6 +249,15 @@ fn element(peer: IpAddr, scheme: &str, host: Option<&HeaderValue>) -> String {
     text
 }
 
+/// What a client that is no trusted proxy says of itself or of others, whatever upstreams make of
+/// it.
+fn remove_claims(head: &mut impl Fields) {
+    let claims = head.fields().keys().filter(|name| is_claim(name)).cloned();
+    for name in claims.collect::<Vec<_>>() {
+        head.remove(&name);
+    }
+}
+
 /// HTTP/2 may split cookies over several fields; HTTP/1 may not (RFC 9113, section 8.2.3).
 fn join_cookies(head: &mut impl Fields) -> Outcome {
     let all: Vec<&[u8]> =
@@ -260,13 +272,19 @@ fn join_cookies(head: &mut impl Fields) -> Outcome {
 fn one_content_length(head: &mut impl Fields) -> Outcome {
     let mut lengths = head.fields().get_all(header::CONTENT_LENGTH).iter();
     let Some(first) = lengths.next() else { return Ok(()) };
-    if lengths.next().is_none() && !first.as_bytes().contains(&b',') {
+    if lengths.next().is_none() && is_one_length(first) {
         return Ok(());
     }
     match super::admission::content_length(head.fields()) {
         Some(length) => head.set(&CONTENT_LENGTH, length.into()),
         None => Ok(()),
     }
+}
+
+/// Whether a length is one that nobody reads otherwise: no list, no zeros before it.
+pub(super) fn is_one_length(value: &HeaderValue) -> bool {
+    let value = value.as_bytes();
+    value == b"0" || !value.starts_with(b"0") && !value.contains(&b',')
 }
 
 /// All fields of one name in their order, as a list with one more element.

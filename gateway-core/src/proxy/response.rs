@@ -3,6 +3,8 @@
 use http::{HeaderMap, HeaderName, Method, StatusCode, Version, header};
 use pingora_http::ResponseHeader;
 
+use super::forward::is_one_length;
+
 /// Whether a field concerns one connection only (RFC 9110, section 7.6.1). `Connection` itself is
 /// written by Pingora, `Transfer-Encoding` is kept for it to act on.
 fn is_hop_by_hop(name: &HeaderName) -> bool {
@@ -74,7 +76,7 @@ impl Seen {
         for (name, value) in headers {
             if name == header::CONTENT_LENGTH {
                 lengths += 1;
-                seen.unclear_length |= lengths > 1 || value.as_bytes().contains(&b',');
+                seen.unclear_length |= lengths > 1 || !is_one_length(value);
             } else if name == header::TRANSFER_ENCODING {
                 seen.transfer_encoding = true;
             } else if name == header::CONNECTION {

@@ -1,6 +1,6 @@
 //! `Seen`: which of the fields that a proxy has to look at a request has, found in one look at all.
 
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderName, header};
 
 use crate::telemetry::trace::{TRACEPARENT, TRACESTATE};
 
@@ -15,6 +15,8 @@ pub(super) struct Seen {
     pub(super) several_cookies: bool,
     pub(super) traceparent: bool,
     pub(super) tracestate: bool,
+    /// A field by which a proxy tells of the client, and which is not written anew here.
+    pub(super) claims: bool,
 }
 
 impl Seen {
@@ -35,10 +37,18 @@ impl Seen {
                 seen.traceparent = true;
             } else if name == TRACESTATE {
                 seen.tracestate = true;
+            } else {
+                seen.claims |= is_claim(name);
             }
         }
         seen
     }
+}
+
+/// Whether a field tells of the client what only a proxy may tell.
+pub(super) fn is_claim(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    name.starts_with("x-forwarded-") || name == "x-real-ip"
 }
 
 #[cfg(test)]
@@ -65,5 +75,7 @@ mod tests {
         assert_eq!(seen(&["cookie", "A", "Cookie"]), Seen { several_cookies: true, ..none() });
         assert_eq!(seen(&["TraceParent"]), Seen { traceparent: true, ..none() });
         assert_eq!(seen(&["tracestate"]), Seen { tracestate: true, ..none() });
+        assert_eq!(seen(&["X-Real-IP"]), Seen { claims: true, ..none() });
+        assert_eq!(seen(&["X-Forwarded-Prefix"]), Seen { claims: true, ..none() });
     }
 }

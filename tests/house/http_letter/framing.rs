@@ -41,9 +41,21 @@ fn lengths_that_differ_or_are_none_are_refused() {
         "Content-Length: 5,\r\n",
         "Content-Length:\r\n",
         "Content-Length: 99999999999999999999999\r\n",
+        "Content-Length: 0000000000000000000000000000000000000000000000005\r\n",
+        "Content-Length:                                                 5\r\n",
     ] {
         assert_refused(&gate, &origin, post(lines, "hello"), &[400]);
     }
+}
+
+#[test]
+fn zeros_before_a_length_do_not_go_up() {
+    let (origin, gate) = echo_house();
+
+    let response = gate.exchange(post("Content-Length: 0005\r\n", "hello"));
+
+    assert_eq!((response.status, response.text().as_str()), (200, "hello"));
+    assert_eq!(origin.last_fields("content-length"), ["5"]);
 }
 
 #[test]

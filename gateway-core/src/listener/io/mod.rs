@@ -49,7 +49,8 @@ pub(crate) struct GatewayIo {
     ended: bool,
     /// What the next head is answered with, once the requests before it are served.
     doom: Option<Wrong>,
-    idling: bool,
+    /// How many requests there had been when silence began, while it lasts.
+    silent_since: Option<u32>,
     deadline: Instant,
     /// When the client must have taken something; `None` while it does.
     write_deadline: Option<Instant>,
@@ -76,7 +77,7 @@ impl GatewayIo {
             answer: None,
             ended: false,
             doom: None,
-            idling: false,
+            silent_since: None,
             write_deadline: None,
             alarm: Alarm::new(),
             deadline,

@@ -71,7 +71,7 @@ impl GatewayIo {
 
     /// The first byte of the next head is here.
     fn begin_head(&mut self) {
-        self.idling = false;
+        self.silent_since = None;
         self.conn.expect_request();
         self.deadline = Instant::now() + self.conn.listener.timeouts.header;
     }
@@ -110,12 +110,14 @@ impl GatewayIo {
         }
         match self.conn.phase() {
             Phase::Busy if !self.conn.is_http2_idle() => {
-                self.idling = false;
+                self.silent_since = None;
                 return Poll::Pending;
             }
             Phase::Head => {}
             Phase::Busy | Phase::Idle => {
-                if !std::mem::replace(&mut self.idling, true) {
+                // On HTTP/2 a request may begin and end between two looks at the connection.
+                let requests = Some(self.conn.requests());
+                if std::mem::replace(&mut self.silent_since, requests) != requests {
                     self.deadline = Instant::now() + self.conn.listener.timeouts.idle;
                 }
             }
