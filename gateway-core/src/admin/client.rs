@@ -21,7 +21,7 @@ const LONGEST_ANSWER: usize = 64 * 1024 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// Nobody listens there, or it may not be reached.
-    #[error("cannot reach the gateway at {address}: {source}")]
+    #[error("cannot reach the gateway at {address}")]
     Unreachable {
         /// The admin address that was tried.
         address: String,

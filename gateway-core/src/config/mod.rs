@@ -29,6 +29,7 @@ mod route_match;
 mod scalar;
 mod schema;
 mod secret;
+pub(crate) mod secret_name;
 mod server;
 mod shape;
 #[cfg(test)]

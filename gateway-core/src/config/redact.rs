@@ -1,5 +1,7 @@
 //! The read-out of a config: merged, with defaults, without secrets.
 
+use std::collections::BTreeMap;
+
 use serde::Serializer;
 use serde_json::{Map, Value as Json};
 use serde_yaml::Value as Yaml;
@@ -7,33 +9,11 @@ use serde_yaml::Value as Yaml;
 use super::Config;
 use super::path::Segment;
 use super::secret::HIDDEN;
+use super::secret_name;
 
-/// Keys whose texts are taken for secrets wherever they stand in a plugin's options.
-const NAMES: [&str; 20] = [
-    "password",
-    "passwd",
-    "passphrase",
-    "secret",
-    "client_secret",
-    "token",
-    "access_token",
-    "key",
-    "api_key",
-    "apikey",
-    "private_key",
-    "signing_key",
-    "credential",
-    "authorization",
-    "proxy_authorization",
-    "cookie",
-    "set_cookie",
-    "session",
-    "refresh_token",
-    "x_api_key",
-];
-
-/// As [`NAMES`], where the key holds a list of them.
-const PLURALS: [&str; 6] = ["passwords", "secrets", "tokens", "keys", "api_keys", "credentials"];
+/// Keys whose texts are taken for secrets in a plugin's options, besides those that are secret
+/// everywhere. Of a list only what stands under such a key's plural is one.
+const NAMES: [&str; 3] = ["key", "signing_key", "credential"];
 
 impl Config {
     /// The config as JSON for a read-out: merged, with defaults, every secret that is written as
@@ -87,11 +67,26 @@ fn shown(value: &Yaml) -> Json {
     }
 }
 
+fn is_secret(key: &str) -> bool {
+    NAMES.contains(&key) || secret_name::is_secret(key.as_bytes(), &[])
+}
+
+/// Serializes fields of a message without the values of those whose names say they are secret.
+pub(super) fn headers<S: Serializer>(
+    headers: &BTreeMap<String, String>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(headers.iter().map(|(name, value)| {
+        let secret = secret_name::is_secret(name.as_bytes(), &[]);
+        (name, if secret { HIDDEN } else { value })
+    }))
+}
+
 fn shown_under(key: &str, value: &Yaml) -> Json {
     let key = key.to_ascii_lowercase().replace('-', "_");
     match value {
-        Yaml::String(_) | Yaml::Number(_) if NAMES.contains(&key.as_str()) => HIDDEN.into(),
-        Yaml::Sequence(items) if PLURALS.contains(&key.as_str()) => items
+        Yaml::String(_) | Yaml::Number(_) if is_secret(&key) => HIDDEN.into(),
+        Yaml::Sequence(items) if key.strip_suffix('s').is_some_and(is_secret) => items
             .iter()
             .map(|item| if item.is_string() { HIDDEN.into() } else { shown(item) })
             .collect(),
@@ -119,13 +114,13 @@ mod tests {
     fn options_are_shown_without_what_their_keys_say_is_secret() {
         let options: Yaml = serde_yaml::from_str(
             "{limit: 5, key: [jwt.sub], token: abc, password: {env: X}, keys: [a, {env: B}], \
-             deep: [{Client-Secret: x}], url: 'redis://me:pw@host:1/0'}",
+             deep: [{Client-Secret: x}], set: {X-Upstream-Token: y}, url: 'redis://me:pw@host:1/0'}",
         )
         .unwrap();
 
         assert_eq!(
             shown(&options).to_string(),
-            r#"{"limit":5,"key":["jwt.sub"],"token":"***","password":{"env":"X"},"keys":["***",{"env":"B"}],"deep":[{"Client-Secret":"***"}],"url":"redis://me:***@host:1/0"}"#
+            r#"{"limit":5,"key":["jwt.sub"],"token":"***","password":{"env":"X"},"keys":["***",{"env":"B"}],"deep":[{"Client-Secret":"***"}],"set":{"X-Upstream-Token":"***"},"url":"redis://me:***@host:1/0"}"#
         );
     }
 }

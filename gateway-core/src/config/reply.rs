@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::check::Findings;
 use super::path::ConfigPath;
+use super::redact;
 
 /// An answer the gateway makes itself.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -17,6 +18,7 @@ pub struct ReplyConfig {
     #[schemars(range(min = 200, max = 599))]
     pub status: u16,
     /// Header fields, name to value.
+    #[serde(serialize_with = "redact::headers")]
     pub headers: BTreeMap<String, String>,
     /// The body. Default: none.
     pub body: Option<String>,

@@ -1,15 +1,16 @@
-//! Names under which secrets stand: headers, query parameters, cookies, fields.
+//! Names under which secrets stand: headers, query parameters, cookies, options. One list for logs and
+//! for the read-out of a config.
 
 /// Longest part of a name that is compared; of longer ones the end.
 const LONGEST: usize = 48;
 
 /// The form in which names are compared: lower-case, without `-`, `_` and spaces.
-pub(super) fn normalise(name: &str) -> String {
+pub(crate) fn normalise(name: &str) -> String {
     name.chars().filter(|c| !is_ignored(*c)).flat_map(char::to_lowercase).collect()
 }
 
 /// Whether a name, or one part of a nested name, is on the list or among `more`.
-pub(super) fn is_secret(name: &[u8], more: &[String]) -> bool {
+pub(crate) fn is_secret(name: &[u8], more: &[String]) -> bool {
     name.split(|byte| matches!(byte, b'[' | b']' | b'.' | b':'))
         .any(|part| is_secret_part(part, more))
 }

@@ -16,14 +16,21 @@ pub enum Source {
 impl Source {
     /// The admin part as it stands in the text.
     pub(crate) fn admin(&self) -> Option<Option<AdminConfig>> {
-        let text = match self {
-            Self::File(path) => std::fs::read_to_string(path).ok()?,
-            Self::Text(text) => text.clone(),
+        let here = std::env::current_dir().unwrap_or_default();
+        let (text, folder) = match self {
+            Self::File(path) => {
+                let path = here.join(path);
+                (std::fs::read_to_string(&path).ok()?, path.parent()?.to_owned())
+            }
+            Self::Text(text) => (text.clone(), here),
         };
         let document: serde_yaml::Value = serde_yaml::from_str(&text).ok()?;
         match document.get("admin") {
             None => Some(None),
-            Some(admin) => serde_yaml::from_value(admin.clone()).ok().map(Some),
+            Some(admin) => {
+                let admin: AdminConfig = serde_yaml::from_value(admin.clone()).ok()?;
+                Some(Some(admin.seen_from(&folder)))
+            }
         }
     }
 

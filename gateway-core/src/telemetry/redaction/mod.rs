@@ -5,10 +5,10 @@
 //! other digits are taken for ids and left alone.
 
 mod decode;
-mod keys;
 mod numbers;
 mod patterns;
 
+use crate::config::secret_name;
 use decode::with_decoded;
 use patterns::Patterns;
 use regex::bytes::Regex;
@@ -28,14 +28,14 @@ pub struct Redactor {
 impl Redactor {
     /// The default rules, and more keys and patterns on top.
     pub fn new(keys: impl IntoIterator<Item = impl AsRef<str>>, patterns: Vec<Regex>) -> Redactor {
-        let keys = keys.into_iter().map(|key| keys::normalise(key.as_ref())).collect();
+        let keys = keys.into_iter().map(|key| secret_name::normalise(key.as_ref())).collect();
         Redactor { keys, patterns: Patterns::new(patterns) }
     }
 
     /// Whether what stands under this name is secret. Case, `-` and `_` make no difference; the
     /// parts of `user[password]` and `user.password` count each.
     pub fn is_secret_key(&self, name: &str) -> bool {
-        keys::is_secret(name.as_bytes(), &self.keys)
+        secret_name::is_secret(name.as_bytes(), &self.keys)
     }
 
     /// A header's value: masked whole under a secret name, else as [`Redactor::text`].
@@ -88,7 +88,7 @@ impl Redactor {
         let secret_key = !key.is_empty()
             && match is_encoded(key, plus) {
                 false => self.is_secret_key(key),
-                true => with_decoded(key, plus, |key| keys::is_secret(key, &self.keys)),
+                true => with_decoded(key, plus, |key| secret_name::is_secret(key, &self.keys)),
             };
         if secret_key && !value.is_empty() || self.hides_a_secret(value, plus) {
             found.push(value_start..value_start + value.len());
