@@ -181,7 +181,8 @@ impl RequestCtx {
         self.published.push((name, value.into()));
     }
 
-    /// Keeps a value for this request, found again by its type. Replaces one of the same type.
+    /// Keeps a value for this request, found again by its type. Replaces one of the same type: a
+    /// plugin that may be listed twice keeps its values apart.
     pub fn insert<T: Any + Send + Sync>(&mut self, value: T) {
         let id = TypeId::of::<T>();
         self.extensions.retain(|(held, _)| *held != id);

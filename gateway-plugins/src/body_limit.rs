@@ -14,8 +14,8 @@ use bytes::Bytes;
 use gateway_core::RequestCtx;
 use gateway_core::config::Size;
 use gateway_core::plugin::{
-    BuildEnv, BuildError, Class, Flow, HookError, Hooks, Plugin, Reply, RequestBodyHook,
-    RequestHeader, RequestHook,
+    AttemptHook, BuildEnv, BuildError, Class, Flow, HookError, Hooks, Plugin, Reply,
+    RequestBodyHook, RequestHeader, RequestHook,
 };
 use gateway_core::telemetry::FailureCode;
 use http::{StatusCode, header};
@@ -35,8 +35,10 @@ pub struct BodyLimit {
     max: u64,
 }
 
-/// How much of a request's body has passed.
-struct Passed(u64);
+/// How much of a request's body has passed, by plugin: there may be several with limits of their
+/// own.
+#[derive(Default)]
+struct Passed(Vec<(usize, u64)>);
 
 impl Plugin for BodyLimit {
     const KIND: &'static str = "body-limit";
@@ -48,11 +50,25 @@ impl Plugin for BodyLimit {
     }
 
     fn attach(self: Arc<Self>, hooks: &mut Hooks) {
-        hooks.request(self.clone()).request_body(self);
+        hooks.request(self.clone()).attempt(self.clone()).request_body(self);
     }
 }
 
 impl BodyLimit {
+    /// How much has passed this plugin.
+    fn passed<'a>(&self, ctx: &'a mut RequestCtx) -> &'a mut u64 {
+        if ctx.get::<Passed>().is_none() {
+            ctx.insert(Passed::default());
+        }
+        let Passed(all) = ctx.get_mut::<Passed>().expect("it was just put there");
+        let own = std::ptr::from_ref(self).addr();
+        let place = all.iter().position(|(plugin, _)| *plugin == own).unwrap_or_else(|| {
+            all.push((own, 0));
+            all.len() - 1
+        });
+        &mut all[place].1
+    }
+
     fn check(&self, length: u64) -> Flow {
         if length <= self.max {
             return Flow::Continue;
@@ -75,6 +91,19 @@ impl RequestHook for BodyLimit {
 }
 
 #[async_trait]
+impl AttemptHook for BodyLimit {
+    async fn on_attempt(
+        &self,
+        _: &mut RequestHeader,
+        ctx: &mut RequestCtx,
+    ) -> Result<(), HookError> {
+        // What an earlier attempt had sent of the body comes again.
+        *self.passed(ctx) = 0;
+        Ok(())
+    }
+}
+
+#[async_trait]
 impl RequestBodyHook for BodyLimit {
     async fn on_request_body(
         &self,
@@ -83,8 +112,9 @@ impl RequestBodyHook for BodyLimit {
         ctx: &mut RequestCtx,
     ) -> Result<Flow, HookError> {
         let length = chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
-        let passed = ctx.get::<Passed>().map_or(0, |passed| passed.0).saturating_add(length);
-        ctx.insert(Passed(passed));
+        let passed = self.passed(ctx);
+        *passed = passed.saturating_add(length);
+        let passed = *passed;
         Ok(self.check(passed))
     }
 }

@@ -760,6 +760,20 @@ fn body_limit_is_met_exactly_announced_or_counted() {
 }
 
 #[test]
+fn two_body_limits_count_each_for_itself() {
+    let origin = echoing();
+    let lists = Lists {
+        gateway: "{kind: body-limit, name: outer, options: {max: 10}}",
+        route: "plugins: [{kind: body-limit, name: inner, options: {max: 10}}]",
+        ..Lists::default()
+    };
+    let gate = gate(origin.address(), lists);
+
+    assert_eq!(gate.exchange(chunked("/proxied", "123456")).text(), "123456");
+    assert_eq!(gate.exchange(chunked("/proxied", "12345678901")).status, 413);
+}
+
+#[test]
 fn every_stock_plugin_has_an_example_that_is_good() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../conf/examples");
     for spec in gateway_plugins::all() {

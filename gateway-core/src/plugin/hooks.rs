@@ -54,7 +54,8 @@ pub trait RequestBodyHook: Send + Sync {
     }
 
     /// One chunk, or the whole body if it is collected. To withhold a chunk leave it empty, with
-    /// `Some(Bytes::new())`. `last` comes exactly once, perhaps without data. A streamed body's
+    /// `Some(Bytes::new())`. `last` comes once an attempt, perhaps without data: what was sent of
+    /// a body comes again when it is sent again, behind the attempt hooks. A streamed body's
     /// refusal reaches the client only while no response has begun.
     async fn on_request_body(
         &self,
@@ -89,7 +90,8 @@ pub trait ResponseHook: Send + Sync {
 
 /// The response's body on its way down. Runs in reverse order of listing.
 pub trait ResponseBodyHook: Send + Sync {
-    /// One chunk; `last` comes exactly once, perhaps without data.
+    /// One chunk; `last` comes once, perhaps without data. Of a response without a body nothing
+    /// comes.
     fn on_response_body(
         &self,
         chunk: &mut Option<Bytes>,
