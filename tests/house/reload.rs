@@ -340,6 +340,25 @@ fn an_upstream_that_does_not_change_keeps_its_sequence_and_its_connections() {
 }
 
 #[test]
+fn an_upstream_that_went_and_came_back_is_counted_again() {
+    let (origin, arrival, release) = held_origin();
+    let with = numbered(origin.address(), 1);
+    let gate = Gate::yaml(&with);
+    let mut held = gate.client();
+    held.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    arrival.recv_timeout(PATIENCE).expect("the request reaches the origin");
+
+    reload(&gate, &saying("without"));
+    reload(&gate, &with);
+    release.send(()).expect("the origin waits");
+    release.send(()).expect("the origin waits");
+    assert_eq!(held.response().status, 200);
+    assert_eq!(ask(&mut gate.client()).status, 200);
+
+    gate.await_metric(r#"gateway_upstream_attempts_total{outcome="ok",upstream="origin"}"#, 1.0);
+}
+
+#[test]
 fn a_client_keeps_its_connection_and_its_listener_when_listeners_are_listed_anew() {
     let listeners =
         ["public", "inside"].map(|name| format!("{{name: {name}, address: \"127.0.0.1:0\"}}"));

@@ -1,5 +1,6 @@
 //! Connections to upstreams: kept, taken again, and ended.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -76,4 +77,66 @@ fn no_request_is_lost_on_a_connection_whose_time_is_just_up() {
 
     let ended = origin.connections();
     assert!(ended > 10, "only {ended} connections in {:?}", began.elapsed());
+}
+
+#[test]
+fn answers_without_a_body_let_their_connection_idle_no_longer() {
+    let (closed, when) = mpsc::channel();
+    let origin = Origin::scripted(move |exchange| {
+        exchange.write("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")?;
+        let idle = Instant::now();
+        let end = exchange.await_close();
+        closed.send(idle.elapsed()).expect("the test waits");
+        end
+    });
+    let gate = house(&origin, "300ms");
+
+    assert_eq!(gate.get("/").status, 200);
+
+    let idled = when.recv_timeout(Duration::from_secs(5)).expect("the connection is closed");
+    assert!((300..1500).contains(&idled.as_millis()), "{idled:?}");
+}
+
+#[test]
+fn no_connection_is_kept_behind_an_answer_without_a_body_if_none_is_to_be() {
+    let origin = Origin::answering("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    let gate = house(&origin, "0");
+
+    for _ in 0..5 {
+        assert_eq!(gate.get("/").status, 200);
+    }
+
+    assert_eq!(origin.connections(), 5);
+}
+
+#[test]
+fn a_body_that_is_sent_again_is_counted_once() {
+    let (asked, dies) = (AtomicUsize::new(0), Duration::from_millis(100));
+    let origin = Origin::scripted(move |exchange| {
+        if asked.fetch_add(1, Ordering::Relaxed) == 1 {
+            exchange.pause(dies);
+            return exchange.close();
+        }
+        exchange.write(OK)
+    });
+    let gate = Gate::yaml(&format!(
+        "version: 1\nserver: {{workers: 1}}\naccess_log: {{output: LOG, format: json}}\n\
+         listeners:\n  - name: public\n    address: \"127.0.0.1:0\"\n    \
+         limits: {{body_bytes: 100KiB}}\n\
+         upstreams: [{{name: origin, endpoints: [\"{}\"]}}]\n\
+         routes: [{{name: all, match: {{path: /}}, upstream: origin}}]\n\
+         plugins: [{{kind: body-limit, options: {{max: 100KiB}}}}]\n",
+        origin.address()
+    ));
+    assert_eq!(gate.get("/").status, 200);
+
+    let body = "x".repeat(60_000);
+    let put = format!("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    assert_eq!(gate.exchange(put).status, 200);
+
+    let line = gate.log(2).pop().expect("the second request has a line");
+    assert_eq!(line["attempts"], 2, "{line}");
+    assert_eq!(line["http.request.body.size"], 60_000, "{line}");
+    // Both attempts, the one that failed included.
+    assert!(line["upstream_ms"].as_f64().is_some_and(|ms| ms >= 100.0), "{line}");
 }

@@ -73,7 +73,7 @@ async fn compose(
     let method = &session.req_header().method;
     let bodiless = is_bodiless(method, response.status);
     let body = body.unwrap_or_default();
-    if !bodiless || *method == http::Method::HEAD {
+    if !is_bodiless(&http::Method::GET, response.status) {
         response.insert_header(header::CONTENT_LENGTH, body.len())?;
     }
     Ok((response, if bodiless { Bytes::new() } else { body }))

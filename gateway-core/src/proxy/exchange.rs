@@ -133,25 +133,30 @@ impl Open {
 
     /// A part of the response's body is here; the next may take the idle timeout. On HTTP/2 only
     /// the stream knows whether its client took this part, so that Pingora, which counts while it
-    /// reads, bounds the wait if its timer is the idle timeout's.
+    /// reads, bounds the wait: by the longer of the idle and the first-byte timeout.
     pub(super) fn body_arrived(&self) {
         let Some(target) = &self.target else { return };
         let timeouts = target.upstream.timeouts();
-        if self.http2 && timeouts.idle >= timeouts.first_byte {
+        if self.http2 {
             self.watched.relax();
         } else {
             self.watched.expect(FailureCode::X4, timeouts.idle);
         }
     }
 
-    /// The upstream's answer is complete: its connection may go back to the pool.
-    pub(super) fn release(&self) {
+    /// The upstream's answer is complete. Unless a part of the request is still sent, its
+    /// connection may be another's in a moment.
+    pub(super) fn answer_complete(&self) {
         match &self.target {
-            Some(target) if !target.sending => {
-                self.watched.release(target.upstream.timeouts().keepalive);
-            }
-            // What is still sent keeps the connection from others.
-            _ => self.watched.detach(),
+            Some(target) if target.sending => self.watched.relax(),
+            _ => self.release(),
+        }
+    }
+
+    /// The exchange is complete: its connection may go back to the pool.
+    pub(super) fn release(&self) {
+        if let Some(target) = &self.target {
+            self.watched.release(target.upstream.timeouts().keepalive);
         }
     }
 

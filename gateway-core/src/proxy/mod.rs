@@ -199,9 +199,9 @@ impl ProxyHttp for GatewayProxy {
         let socket = local.map(|local| SocketId { fd, local, remote });
         let first_byte = target.upstream.timeouts().first_byte;
         if !open.watched.attach(socket, FailureCode::X3, first_byte) {
-            // Nothing was sent yet, so that any request may be tried again.
-            open.untouched = true;
-            return Error::e_explain(ErrorType::ConnectionClosed, "it had idled for too long");
+            // Nothing was sent yet, so that any request whose time is not up may be tried again.
+            open.untouched = open.watched.fired().is_none();
+            return Error::e_explain(ErrorType::ConnectionClosed, "ended before it was used");
         }
         target.sending = !session.is_body_done();
         // The wait for an answer begins with the end of the request.
@@ -216,6 +216,10 @@ impl ProxyHttp for GatewayProxy {
         ex: &mut Exchange,
     ) -> Result<()> {
         let open = ex.open();
+        if open.collected.is_none() {
+            // What an earlier attempt had sent of the body comes again.
+            open.body_bytes = 0;
+        }
         let Some(target) = open.target.as_ref() else { return Ok(()) };
         let endpoint = target.upstream.endpoints()[target.endpoint].address;
         forward::prepare(head, &open.ctx, &open.conn, endpoint, session.req_header().version)?;
@@ -289,8 +293,7 @@ impl ProxyHttp for GatewayProxy {
             closes |= response::unframe(response, version);
         }
         if bodiless {
-            // Nothing more is read; the connection may be another request's in a moment.
-            open.release();
+            open.answer_complete();
         }
         if closes || self.is_draining() {
             session.set_keepalive(None);
@@ -309,7 +312,7 @@ impl ProxyHttp for GatewayProxy {
     ) -> Result<Option<Duration>> {
         let open = ex.open();
         if end_of_stream {
-            open.release();
+            open.answer_complete();
             open.answered = true;
         } else {
             open.body_arrived();
@@ -405,12 +408,15 @@ impl ProxyHttp for GatewayProxy {
             return;
         }
         let open = ex.open();
+        match error {
+            None => open.release(),
+            Some(_) => open.watched.detach(),
+        }
         if let Some(error) = error.filter(|_| !open.answered) {
             let code = Self::code(open, error);
             open.end_attempt(Some(code), None);
             open.ctx.fail(code);
         }
-        open.watched.detach();
         record::finish(session, open, &self.shared.telemetry);
         open.conn.end_request();
     }

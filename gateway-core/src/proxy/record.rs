@@ -29,7 +29,7 @@ pub(super) fn finish(session: &Session, open: &mut Open, telemetry: &Telemetry) 
         .zip(ctx.plugin_times.iter().copied())
         .collect();
     let head = session.req_header();
-    let last = ctx.attempts.last();
+    let (first, last) = (ctx.attempts.first(), ctx.attempts.last());
     let target = open.target.as_ref();
     let upstream = target.map(|target| &*target.upstream);
     let record = RequestRecord {
@@ -39,7 +39,9 @@ pub(super) fn finish(session: &Session, open: &mut Open, telemetry: &Telemetry) 
             plugins: ctx.plugin_times.iter().sum(),
             upstream_connect: last.and_then(|attempt| attempt.connect),
             upstream_first_byte: target.and_then(|target| target.first_byte),
-            upstream: last.map(|attempt| attempt.duration),
+            upstream: first
+                .zip(last)
+                .map(|(first, last)| (last.started + last.duration).saturating_sub(first.started)),
         },
         listener: ctx.listener_name(),
         route: ctx.route_name(),

@@ -161,8 +161,9 @@ impl<'a> Compile<'a> {
     }
 
     fn upstream(&self, config: &crate::config::UpstreamConfig) -> Arc<Upstream> {
-        let digest = format!("{}/{config:?}", self.with.workers);
         let metrics = self.with.metrics.upstream(&config.name);
+        // A name that was gone in between has new metrics; what moved the old ones is not taken up.
+        let digest = format!("{}/{:p}/{config:?}", self.with.workers, Arc::as_ptr(&metrics));
         self.with.store.get(&format!("upstream/{}", config.name), &digest, || {
             Upstream::new(config, &digest, self.with.workers, metrics)
         })

@@ -191,7 +191,8 @@ impl Watched {
     }
 
     /// From now on this connection carries the request, and an answer is waited for. Says whether
-    /// it can: a connection from the pool may have been shut down at the last moment.
+    /// it can: a connection from the pool may have been shut down at the last moment, and the
+    /// request's time may have been up before it had a connection.
     #[must_use]
     pub(crate) fn attach(
         &self,
@@ -207,7 +208,13 @@ impl Watched {
         slot.deadline = deadline;
         slot.reason = reason;
         slot.sending = false;
-        socket.is_none_or(|socket| slots.idle.take(&socket))
+        let fired = slot.fired.is_some();
+        let Some(socket) = socket else { return !fired };
+        let usable = slots.idle.take(&socket) && !fired;
+        if fired {
+            socket.shut_down();
+        }
+        usable
     }
 
     /// The exchange is complete: its connection is no longer this request's. In the pool it may
@@ -336,6 +343,21 @@ mod tests {
 
         assert_eq!(client.read(&mut [0; 1]).unwrap(), 0);
         assert_eq!(watched.fired(), Some(FailureCode::X7));
+    }
+
+    #[test]
+    fn a_connection_that_comes_when_the_time_is_up_is_ended_at_once() {
+        let watch = Watch::start(1).unwrap();
+        let (mut client, _server, socket) = connection();
+        let watched = watch.begin(0, Arc::default());
+        watched.limit_total(Duration::ZERO);
+        while watched.fired().is_none() {
+            thread::yield_now();
+        }
+
+        assert!(!watched.attach(Some(socket), FailureCode::X3, Duration::from_secs(60)));
+
+        assert_eq!(client.read(&mut [0; 1]).unwrap(), 0);
     }
 
     #[test]
