@@ -64,7 +64,7 @@ pub use schema::json_schema;
 pub use secret::{Secret, SecretConfig};
 pub use server::{ServerConfig, Workers};
 pub use units::{Percent, Size, Span};
-pub use upstream::{EndpointConfig, HeaderCase, UpstreamConfig, UpstreamTimeouts};
+pub use upstream::{BalanceConfig, EndpointConfig, HeaderCase, UpstreamConfig, UpstreamTimeouts};
 pub use url_path::UrlPath;
 
 /// A gateway's document. Keys that begin with `x-` are ignored; anchors may live there.

@@ -21,12 +21,29 @@ pub struct UpstreamConfig {
     /// Where requests are sent; at least one, and at least one with a weight.
     #[schemars(length(min = 1))]
     pub endpoints: Vec<EndpointConfig>,
+    /// How the endpoint of each attempt is chosen.
+    #[serde(default)]
+    pub balance: BalanceConfig,
     /// How long an endpoint may take.
     #[serde(default)]
     pub timeouts: UpstreamTimeouts,
     /// How the names of fields are spelled on HTTP/1, where a client may use capitals.
     #[serde(default)]
     pub header_case: HeaderCase,
+}
+
+/// How the endpoint of an attempt is chosen. Each keeps to the weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum BalanceConfig {
+    /// One after the other, spread as evenly as can be. The default.
+    #[default]
+    RoundRobin,
+    /// By chance. Gateways that know nothing of each other do not fall into step.
+    Random,
+    /// Of two chosen by chance, the one with fewer requests in flight for its weight: for endpoints
+    /// or requests that are not all alike.
+    LeastRequests,
 }
 
 /// How the names of a request's fields are spelled on their way up. To HTTP all are the same (RFC

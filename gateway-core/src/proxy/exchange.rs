@@ -73,6 +73,7 @@ impl Exchange {
 }
 
 impl Target {
+    /// An attempt on an endpoint that was chosen for it, which it leaves when it is dropped.
     pub(super) fn new(upstream: Arc<Upstream>, endpoint: usize) -> Self {
         Self {
             upstream,
@@ -87,10 +88,18 @@ impl Target {
         }
     }
 
-    /// Begins another attempt.
-    pub(super) fn renew(&mut self, endpoint: Option<usize>) {
-        let (upstream, attempts) = (self.upstream.clone(), self.attempts);
-        *self = Self { attempts, ..Self::new(upstream, endpoint.unwrap_or(self.endpoint)) };
+    /// Begins another attempt, on an endpoint that was chosen for it.
+    pub(super) fn renew(&mut self, endpoint: usize) {
+        let upstream = self.upstream.clone();
+        let attempts = self.attempts;
+        *self = Self::new(upstream, endpoint);
+        self.attempts = attempts;
+    }
+}
+
+impl Drop for Target {
+    fn drop(&mut self) {
+        self.upstream.leave(self.endpoint);
     }
 }
 

@@ -168,7 +168,8 @@ impl ProxyHttp for GatewayProxy {
         let target = open.target.as_mut().ok_or_else(unchosen)?;
         if target.attempts > 0 {
             // A pooled connection had died unseen; the request is safe to repeat.
-            target.renew(target.upstream.choose(self.worker));
+            let endpoint = target.upstream.choose(self.worker).ok_or_else(unchosen)?;
+            target.renew(endpoint);
         }
         target.attempts += 1;
         open.progress = Progress::Connecting;

@@ -18,7 +18,7 @@ use crate::plugin::{BuildEnv, Chain, Class, Condition, Level, Mounted, Published
 use crate::routing::{PathSpec, RouteSpec, RouteTable};
 use crate::telemetry::Metrics;
 use crate::telemetry::access_log::Field;
-use crate::upstream::Upstream;
+use crate::upstream::{EndpointState, Upstream};
 
 type Background = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -164,8 +164,14 @@ impl<'a> Compile<'a> {
         let metrics = self.with.metrics.upstream(&config.name);
         // A name that was gone in between has new metrics; what moved the old ones is not taken up.
         let digest = format!("{}/{:p}/{config:?}", self.with.workers, Arc::as_ptr(&metrics));
-        self.with.store.get(&format!("upstream/{}", config.name), &digest, || {
-            Upstream::new(config, &digest, self.with.workers, metrics)
+        let store = &self.with.store;
+        let live = config.endpoints.iter().map(|endpoint| {
+            let key = format!("endpoint/{}/{}", config.name, endpoint.address);
+            store.get(&key, "", EndpointState::default)
+        });
+        let live: Vec<_> = live.collect();
+        store.get(&format!("upstream/{}", config.name), &digest, || {
+            Upstream::new(config, &digest, self.with.workers, metrics, live)
         })
     }
 

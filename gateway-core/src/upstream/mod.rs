@@ -9,6 +9,7 @@ mod watch;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use pingora::upstreams::peer::HttpPeer;
@@ -16,7 +17,8 @@ use pingora::upstreams::peer::HttpPeer;
 use crate::config::{HeaderCase, UpstreamConfig};
 use crate::telemetry::UpstreamMetrics;
 
-pub use balance::RoundRobin;
+use balance::Balancer;
+pub use balance::{LeastRequests, Random, RoundRobin};
 pub(crate) use clock::CoarseClock;
 pub(crate) use socket::SocketId;
 pub(crate) use watch::{Watch, Watched};
@@ -28,6 +30,21 @@ pub struct Endpoint {
     /// Its share of requests; 0 means that it gets none.
     pub weight: u32,
     peer: HttpPeer,
+    live: Arc<EndpointState>,
+}
+
+/// What changes of an endpoint while it serves. Kept by upstream and address, whatever else of the
+/// upstream a reload changes.
+#[derive(Debug, Default)]
+pub(crate) struct EndpointState {
+    in_flight: AtomicU32,
+}
+
+impl Endpoint {
+    /// How many requests it has been given and has not answered.
+    pub fn in_flight(&self) -> u32 {
+        self.live.in_flight.load(Ordering::Relaxed)
+    }
 }
 
 /// How long the parts of an exchange may take.
@@ -51,19 +68,20 @@ pub struct UpstreamTimeouts {
 pub struct Upstream {
     name: Arc<str>,
     endpoints: Box<[Endpoint]>,
-    balancer: RoundRobin,
+    balancer: Balancer,
     timeouts: UpstreamTimeouts,
     header_case: HeaderCase,
     metrics: Arc<UpstreamMetrics>,
 }
 
 impl Upstream {
-    /// Builds the upstream with one balancing sequence for each of `workers`.
+    /// Builds the upstream for so many workers; `live` is the state of its endpoints, in their order.
     pub(crate) fn new(
         config: &UpstreamConfig,
         digest: &str,
         workers: usize,
         metrics: Arc<UpstreamMetrics>,
+        live: Vec<Arc<EndpointState>>,
     ) -> Self {
         let timeouts = UpstreamTimeouts {
             connect: config.timeouts.connect.into(),
@@ -75,16 +93,18 @@ impl Upstream {
         let endpoints: Box<[Endpoint]> = config
             .endpoints
             .iter()
-            .map(|endpoint| Endpoint {
+            .zip(live)
+            .map(|(endpoint, live)| Endpoint {
                 address: endpoint.address,
                 weight: endpoint.weight,
                 peer: peer::template(endpoint.address, &timeouts, digest),
+                live,
             })
             .collect();
         let weights: Vec<u32> = endpoints.iter().map(|endpoint| endpoint.weight).collect();
         Self {
             name: config.name.as_str().into(),
-            balancer: RoundRobin::new(&weights, workers),
+            balancer: Balancer::new(config.balance, &weights, workers),
             endpoints,
             timeouts,
             header_case: config.header_case,
@@ -115,10 +135,17 @@ impl Upstream {
         &self.metrics
     }
 
-    /// Chooses the endpoint of the next attempt: its place in [`endpoints`](Self::endpoints).
-    /// `None` when none can be chosen.
+    /// Chooses the endpoint of the next attempt: its place in [`endpoints`](Self::endpoints). It has
+    /// one request more in flight until [`leave`](Self::leave). `None` when none can be chosen.
     pub(crate) fn choose(&self, worker: usize) -> Option<usize> {
-        self.balancer.next(worker)
+        let endpoint = self.balancer.next(worker, &self.endpoints)?;
+        self.endpoints[endpoint].live.in_flight.fetch_add(1, Ordering::Relaxed);
+        Some(endpoint)
+    }
+
+    /// The attempt on this endpoint has ended.
+    pub(crate) fn leave(&self, endpoint: usize) {
+        self.endpoints[endpoint].live.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// What Pingora needs to reach an endpoint, with `left` of the request's time still to go.
