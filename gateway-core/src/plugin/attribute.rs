@@ -13,6 +13,14 @@
 //! | `response.status` | a number; all others are text |
 //! | `jwt.sub` and the like | what a plugin publishes under its own names |
 //!
+//! Conditions are written in CEL: `==`, `!=`, `<`, `<=`, `>`, `>=`, `in` with a list of literals,
+//! `&&`, `||`, `!`, `has(…)`, `size(…)`, `startsWith`, `endsWith`, `contains`, `matches`. Names with a
+//! dash stand in brackets: `request.header["x-api-key"]`.
+//!
+//! A request need not have what a name stands for. What is missing equals nothing: `==`, `in`, the
+//! tests of text and the comparisons of order are false for it, `!=` and `!has(…)` are true. In a
+//! template it is empty.
+//!
 //! Bytes that are not UTF-8 are read as U+FFFD: a rule that denies by a field must not be evaded by
 //! making the field unreadable.
 

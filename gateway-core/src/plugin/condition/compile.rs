@@ -140,20 +140,35 @@ impl<'a> Compiler<'a> {
             return fault(node, "a comparison has two sides");
         };
         match (self.term(left, depth)?, self.term(right, depth)?) {
+            // What is different is what is not equal, so that a field that is missing, which equals
+            // nothing, is different from everything: a rule that denies must not be evaded by
+            // leaving the field out.
+            (left, right) if comparison == Comparison::Different => {
+                let same = self.compare_terms(node, left, right, Comparison::Equal)?;
+                Ok(Expression::Not(Box::new(same)))
+            }
+            (left, right) => self.compare_terms(node, left, right, comparison),
+        }
+    }
+
+    fn compare_terms(
+        &self,
+        node: &Node,
+        left: Term,
+        right: Term,
+        comparison: Comparison,
+    ) -> Result<Expression, Fault> {
+        match (left, right) {
             (Term::Text(left), Term::Text(right)) => {
                 Ok(Expression::Text(left, TextTest::Compare(comparison, right)))
             }
             (Term::Int(left), Term::Int(right)) => {
                 Ok(Expression::Int(left, IntTest::Compare(comparison, right)))
             }
-            (Term::Truth(left), Term::Truth(right)) => {
-                let same = Expression::Same(Box::new([left, right]));
-                match comparison {
-                    Comparison::Equal => Ok(same),
-                    Comparison::Different => Ok(Expression::Not(Box::new(same))),
-                    _ => fault(node, "true and false have no order"),
-                }
+            (Term::Truth(left), Term::Truth(right)) if comparison == Comparison::Equal => {
+                Ok(Expression::Same(Box::new([left, right])))
             }
+            (Term::Truth(_), Term::Truth(_)) => fault(node, "true and false have no order"),
             (left, right) => {
                 fault(node, format!("cannot compare {} with {}", left.kind(), right.kind()))
             }
