@@ -1,5 +1,6 @@
 //! `gateway check`: what `run` and `reload` would say of a config.
 
+use std::io::{Write, stdout};
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -42,7 +43,8 @@ impl Check {
         match self.format {
             Format::Json => {
                 let valid = faults.is_empty();
-                println!("{:#}", json!({"valid": valid, "faults": faults, "warnings": warnings}));
+                let told = json!({"valid": valid, "faults": faults, "warnings": warnings});
+                writeln!(stdout(), "{told:#}")?;
             }
             Format::Text => {
                 for fault in &faults {
@@ -51,8 +53,11 @@ impl Check {
                 for warning in &warnings {
                     eprintln!("warning: {warning}");
                 }
-                if faults.is_empty() {
-                    println!("{} is valid", self.config.config.display());
+                let config = self.config.config.display();
+                if faults.is_empty() && self.strict && !warnings.is_empty() {
+                    eprintln!("{config} has warnings, which --strict does not let pass");
+                } else if faults.is_empty() {
+                    writeln!(stdout(), "{config} is valid")?;
                 }
             }
         }

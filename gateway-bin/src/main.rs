@@ -78,6 +78,10 @@ fn main() -> ExitCode {
         Command::Version(version) => version.run(),
     };
     outcome.unwrap_or_else(|error| {
+        if error.downcast_ref::<std::io::Error>().is_some_and(is_broken_pipe) {
+            // Whoever read the output has seen enough.
+            return ExitCode::SUCCESS;
+        }
         eprintln!("{error:#}");
         ExitCode::from(if error.is::<gateway_core::config::Faults>() {
             gateway_core::EXIT_CONFIG
@@ -85,4 +89,8 @@ fn main() -> ExitCode {
             gateway_core::EXIT_FAILED
         })
     })
+}
+
+fn is_broken_pipe(error: &std::io::Error) -> bool {
+    error.kind() == std::io::ErrorKind::BrokenPipe
 }

@@ -1,5 +1,6 @@
 //! `gateway plugins`: the kinds of plugin that a config may name.
 
+use std::io::{Write, stdout};
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -21,7 +22,7 @@ impl Plugins {
         match self.format {
             Format::Text => {
                 for spec in stock.registry().iter() {
-                    println!("{:<16} {:?}", spec.kind, spec.class);
+                    writeln!(stdout(), "{:<16} {:?}", spec.kind, spec.class)?;
                 }
             }
             Format::Json => {
@@ -30,7 +31,7 @@ impl Plugins {
                     .iter()
                     .map(|spec| json!({"kind": spec.kind, "class": spec.class, "options": spec.schema()}))
                     .collect();
-                println!("{}", serde_json::to_string_pretty(&plugins)?);
+                writeln!(stdout(), "{}", serde_json::to_string_pretty(&plugins)?)?;
             }
         }
         Ok(ExitCode::SUCCESS)

@@ -1,5 +1,6 @@
 //! `gateway reload`: tell a running gateway to read its config again.
 
+use std::io::{Write, stdout};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -30,7 +31,7 @@ impl Reload {
         let answer = runtime.block_on(client.call("POST", "/reload"))?;
         let body: serde_json::Value = serde_json::from_slice(&answer.body).unwrap_or_default();
         if answer.status == StatusCode::OK {
-            println!("revision {}", body["revision"]["number"]);
+            writeln!(stdout(), "revision {}", body["revision"]["number"])?;
             return Ok(ExitCode::SUCCESS);
         }
         let faults: Vec<Fault> = serde_json::from_value(body["faults"].clone()).unwrap_or_default();

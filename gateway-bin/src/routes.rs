@@ -1,5 +1,6 @@
 //! `gateway routes`: the routes of a config with their plugins.
 
+use std::io::{Write, stdout};
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -30,10 +31,10 @@ impl Routes {
         };
         let routes = routes(&checked.snapshot);
         match self.format {
-            Format::Json => println!("{routes:#}"),
+            Format::Json => writeln!(stdout(), "{routes:#}")?,
             Format::Text => {
                 for route in routes.as_array().into_iter().flatten() {
-                    print_route(route);
+                    print_route(route)?;
                 }
             }
         }
@@ -41,10 +42,10 @@ impl Routes {
     }
 }
 
-fn print_route(route: &serde_json::Value) {
-    println!("{}", route["name"].as_str().unwrap_or_default());
-    println!("    match    {}", route["match"]);
-    println!("    action   {}", route["action"]);
+fn print_route(route: &serde_json::Value) -> Result<()> {
+    writeln!(stdout(), "{}", route["name"].as_str().unwrap_or_default())?;
+    writeln!(stdout(), "    match    {}", route["match"])?;
+    writeln!(stdout(), "    action   {}", route["action"])?;
     for (listener, plugins) in route["plugins"].as_object().into_iter().flatten() {
         let names: Vec<&str> = plugins
             .as_array()
@@ -52,6 +53,7 @@ fn print_route(route: &serde_json::Value) {
             .flatten()
             .filter_map(|one| one["name"].as_str())
             .collect();
-        println!("    plugins  {} (through {listener})", names.join(" > "));
+        writeln!(stdout(), "    plugins  {} (through {listener})", names.join(" > "))?;
     }
+    Ok(())
 }

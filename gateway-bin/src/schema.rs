@@ -1,11 +1,16 @@
 //! `gateway schema`: the JSON Schema of the config, for editors.
 
+use std::io::{Write, stdout};
 use std::process::ExitCode;
 
 use anyhow::Result;
 use gateway_core::config::json_schema;
 
 pub(crate) fn run() -> Result<ExitCode> {
-    println!("{}", serde_json::to_string_pretty(&json_schema(crate::stock().registry()))?);
+    writeln!(
+        stdout(),
+        "{}",
+        serde_json::to_string_pretty(&json_schema(crate::stock().registry()))?
+    )?;
     Ok(ExitCode::SUCCESS)
 }

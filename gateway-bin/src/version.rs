@@ -1,5 +1,6 @@
 //! `gateway version`.
 
+use std::io::{Write, stdout};
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -16,9 +17,9 @@ impl Version {
     pub(crate) fn run(&self) -> Result<ExitCode> {
         let version = gateway_core::admin::version();
         if self.json {
-            println!("{version:#}");
+            writeln!(stdout(), "{version:#}")?;
         } else {
-            println!("gateway {}", version["version"].as_str().unwrap_or_default());
+            writeln!(stdout(), "gateway {}", version["version"].as_str().unwrap_or_default())?;
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -141,7 +141,7 @@ impl RequestCtx {
         self.request_id.as_deref()
     }
 
-    /// Gives the request its identifier, which logs, records and error bodies then carry.
+    /// Gives the request its identifier, which logs and records then carry.
     pub fn set_request_id(&mut self, id: &str) {
         self.request_id = Some(id.into());
     }

@@ -98,6 +98,7 @@ impl GatewayBuilder {
         let builder = Builder::new(self.source, self.registry);
         let loaded = builder.load()?;
         let snapshot = builder.compile(&loaded)?;
+        builder.surroundings(&loaded)?;
         Ok(Checked { loaded, snapshot })
     }
 

@@ -73,7 +73,9 @@ impl BodyLimit {
         if length <= self.max {
             return Flow::Continue;
         }
-        Flow::Respond(Reply::refusal(StatusCode::PAYLOAD_TOO_LARGE, FailureCode::P8))
+        let detail = format!("the request's body is longer than {} bytes", self.max);
+        let reply = Reply::problem(StatusCode::PAYLOAD_TOO_LARGE, &detail);
+        Flow::Respond(reply.because(FailureCode::P8))
     }
 }
 

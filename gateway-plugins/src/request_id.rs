@@ -1,5 +1,5 @@
 //! Gives each request an identifier: accepts the client's, makes one if there is none, sends it up
-//! and back, and lets logs and error bodies carry it.
+//! and back, and lets logs carry it.
 //!
 //! ```yaml
 //! kind: request-id

@@ -3,7 +3,7 @@
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -36,6 +36,7 @@ fn stderr(output: &Output) -> String {
 fn folder(config: &str) -> TempDir {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     write(&folder, config);
+    std::fs::write(folder.path().join("token"), "s3cret\n").expect("it can be written");
     folder
 }
 
@@ -75,7 +76,6 @@ impl Run {
     #[track_caller]
     fn start(config: &str) -> Self {
         let folder = folder(config);
-        std::fs::write(folder.path().join("token"), "s3cret\n").expect("it can be written");
         let config = folder.path().join("gateway.yaml");
         let mut process = Process::start(&["run", "-c", &config.display().to_string()]);
         let admin = address(&process.await_line("admin calls are answered"));
@@ -333,6 +333,46 @@ fn an_address_that_is_taken_is_named_with_its_listener_and_exits_69() {
     let expected = format!("listener `public` cannot bind {taken}: Address already in use");
     assert!(stderr(&output).contains(&expected), "{}", stderr(&output));
     drop(holder);
+}
+
+#[test]
+fn check_says_what_run_would_not_start_with() {
+    let folder = folder(
+        "version: 1\n\
+         admin: {address: \"127.0.0.1:9\", token: {env: GATEWAY_TEST_UNSET}}\n\
+         access_log: {output: none/access.log}\n\
+         listeners: [{name: public, address: \"127.0.0.1:9\"}]\n\
+         routes: [{name: all, reply: {}}]\n",
+    );
+
+    let check = gateway(&folder, &["check"]);
+    let run = gateway(&folder, &["run"]);
+
+    for expected in [
+        "gateway.yaml:2:40  admin.token: environment variable `GATEWAY_TEST_UNSET` is not set or empty",
+        "gateway.yaml:2:18  admin.address: the listener `public` has this address already",
+        "gateway.yaml:3:22  access_log.output: there is no folder `",
+    ] {
+        assert!(stderr(&check).contains(expected), "{}", stderr(&check));
+    }
+    assert_eq!((code(&check), code(&run)), (2, 2));
+    assert_eq!(stderr(&check), stderr(&run));
+}
+
+#[test]
+fn output_that_nobody_reads_to_its_end_is_no_failure() {
+    let mut command = Command::new(gateway_binary());
+    let mut child = command
+        .arg("schema")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the gateway runs");
+
+    drop(child.stdout.take());
+
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!((code(&output), stderr(&output).as_str()), (0, ""));
 }
 
 #[test]

@@ -51,9 +51,9 @@ pub(crate) fn bind(config: &AdminConfig) -> Result<Admin, StartError> {
             (bound.address.to_string(), Socket::Tcp(bound.socket))
         }
         AdminAddress::Unix(path) => {
-            let socket = bind_unix(path).map_err(|source| StartError::System {
+            let socket = bind_unix(path).map_err(|error| StartError::System {
                 what: "the admin socket cannot be bound",
-                source,
+                source: std::io::Error::new(error.kind(), format!("{}: {error}", path.display())),
             })?;
             (format!("unix:{}", path.display()), Socket::Unix(socket))
         }

@@ -77,7 +77,7 @@ pub struct Config {
     /// Files that add to the lists below, relative to this file: `routes.d/*.yaml`.
     #[serde(default)]
     pub include: Vec<String>,
-    /// The process; the only part that needs a restart to change.
+    /// The process. It needs a restart to change.
     #[serde(default)]
     pub server: ServerConfig,
     /// The admin interface. Default: none.

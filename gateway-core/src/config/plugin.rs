@@ -14,7 +14,7 @@ use super::redact;
 #[serde(deny_unknown_fields)]
 #[schemars(extend("x-options-by-kind" = true))]
 pub struct PluginConfig {
-    /// Which plugin this is, such as `rate-limit`.
+    /// Which plugin this is, such as `headers`.
     pub kind: String,
     /// The name by which `disable`, logs and metrics call it. Default: its kind.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -68,7 +68,7 @@ pub struct EndpointConfig {
     pub address: SocketAddr,
     /// Its share beside the others, 0 to 65535. Default 1; 0 is never chosen.
     pub weight: u32,
-    /// Words about it for logs and choices, such as `zone: a`.
+    /// Words about it, such as `zone: a`. They are shown at the admin address.
     pub labels: BTreeMap<String, String>,
 }
 
@@ -87,7 +87,7 @@ enum EndpointWritten {
         #[serde(default = "one")]
         #[schemars(range(max = 65535))]
         weight: u32,
-        /// Words about it for logs and choices, such as `zone: a`.
+        /// Words about it, such as `zone: a`. They are shown at the admin address.
         #[serde(default)]
         labels: BTreeMap<String, String>,
     },

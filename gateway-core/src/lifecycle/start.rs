@@ -27,6 +27,7 @@ pub(crate) fn start(builder: Builder) -> Result<Running, StartError> {
         tracing::warn!("{warning}");
     }
     let snapshot = builder.compile(&loaded)?;
+    builder.surroundings(&loaded)?;
     let bound = snapshot
         .listeners()
         .iter()

@@ -82,7 +82,9 @@ fn refusal(code: FailureCode) -> Reply {
 }
 
 fn body_too_large() -> Box<Reply> {
-    Box::new(Reply::refusal(StatusCode::PAYLOAD_TOO_LARGE, FailureCode::P8))
+    let detail = "the request's body is longer than the listener's limit";
+    let reply = Reply::problem(StatusCode::PAYLOAD_TOO_LARGE, detail);
+    Box::new(reply.because(FailureCode::P8))
 }
 
 /// Ends an exchange with an answer of our own; Pingora brings the error back to `fail_to_proxy`.

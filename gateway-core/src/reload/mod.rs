@@ -9,7 +9,7 @@ use std::time::SystemTime;
 
 use tokio::runtime::Handle;
 
-use crate::config::{Config, ConfigPath, Fault, Faults, Loaded};
+use crate::config::{AdminAddress, Config, ConfigPath, Fault, Faults, Loaded, LogOutput};
 use crate::plugin::Registry;
 use crate::snapshot::{Compiler, Revision, Snapshot, SnapshotHandle, Store, compile};
 use crate::telemetry::{Metrics, ReloadOutcome, Telemetry};
@@ -66,6 +66,45 @@ impl Builder {
         )
     }
 
+    /// Looks at what a config needs of its surroundings, apart from addresses that others hold: what
+    /// `check` accepts, `run` is to start with.
+    ///
+    /// # Errors
+    /// Every fault.
+    pub(crate) fn surroundings(&self, loaded: &Loaded) -> Result<(), Faults> {
+        let config = &loaded.config;
+        let mut faults = Vec::new();
+        let mut add = |path: ConfigPath, message: String| {
+            faults.push(loaded.document.fault(&path, message));
+        };
+        let admin = ConfigPath::root().key("admin");
+        if let Some(token) = config.admin.as_ref().and_then(|admin| admin.token.as_ref())
+            && let Err(message) = token.resolve(&|name| std::env::var(name).ok())
+        {
+            add(admin.clone().key("token"), message);
+        }
+        let held = config.admin.as_ref().and_then(|admin| match admin.address {
+            AdminAddress::Tcp(address) if address.port() != 0 => Some(address),
+            _ => None,
+        });
+        if let Some(held) = held
+            && let Some(listener) = config.listeners.iter().find(|one| one.address == held)
+        {
+            let message = format!("the listener `{}` has this address already", listener.name);
+            add(admin.key("address"), message);
+        }
+        if let LogOutput::File(path) = &config.access_log.output {
+            let at = ConfigPath::root().key("access_log").key("output");
+            let folder = path.parent().unwrap_or(path);
+            if !folder.is_dir() {
+                add(at, format!("there is no folder `{}`", folder.display()));
+            } else if path.is_dir() {
+                add(at, format!("`{}` is a folder", path.display()));
+            }
+        }
+        Faults::refuse_any(faults)
+    }
+
     /// Counts a snapshot that was installed and starts its plugins' tasks.
     pub(crate) fn installed(&self, snapshot: &Snapshot, runtime: &Handle) {
         snapshot.tasks.start(runtime);
@@ -81,10 +120,10 @@ impl Builder {
 }
 
 /// The outcome of the last reload, for the admin address.
-#[derive(Clone, Debug, Default, serde::Serialize)]
+#[derive(Clone, Debug, serde::Serialize)]
 pub struct LastReload {
     /// When it was tried, in seconds since 1970.
-    pub at: Option<u64>,
+    pub at: u64,
     /// Whether the new config is in force.
     pub succeeded: bool,
     /// What was wrong with it, if it is not.
@@ -97,7 +136,7 @@ pub struct Reloader {
     snapshots: SnapshotHandle,
     runtime: Handle,
     telemetry: Arc<Telemetry>,
-    last: Mutex<LastReload>,
+    last: Mutex<Option<LastReload>>,
     turn: Mutex<()>,
 }
 
@@ -140,22 +179,23 @@ impl Reloader {
                 faults.iter().cloned().collect()
             }
         };
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = LastReload {
-            at: SystemTime::UNIX_EPOCH.elapsed().ok().map(|since| since.as_secs()),
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(LastReload {
+            at: SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs(),
             succeeded: outcome.is_ok(),
             faults,
-        };
+        });
         outcome
     }
 
-    /// How the last reload went.
-    pub fn last(&self) -> LastReload {
+    /// How the last reload went; `None` before there was one.
+    pub fn last(&self) -> Option<LastReload> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn replace(&self) -> Result<Revision, Faults> {
         let loaded = self.builder.load()?;
         refuse_restart(&self.snapshots.load().config, &loaded)?;
+        self.builder.surroundings(&loaded)?;
         let snapshot = self.builder.compile(&loaded)?;
         let log = self.telemetry.prepare(&loaded.config.access_log).map_err(|error| {
             let path = ConfigPath::root().key("access_log").key("output");

@@ -62,10 +62,10 @@ impl Telemetry {
 
     /// Opens the access log's file again.
     pub(crate) fn reopen(&self) {
-        if let Some(log) = &*self.log.load()
-            && let Err(error) = log.reopen()
-        {
-            tracing::error!(%error, "the access log cannot be opened again");
+        let Some(log) = &*self.log.load() else { return };
+        match log.reopen() {
+            Ok(()) => tracing::info!("the access log was opened again"),
+            Err(error) => tracing::error!(%error, "the access log cannot be opened again"),
         }
     }
 
