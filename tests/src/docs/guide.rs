@@ -35,9 +35,14 @@ fn marker(line: &str) -> Option<(&str, &str)> {
     line.strip_prefix("<!-- code: ")?.strip_suffix(" -->")?.split_once(' ')
 }
 
-/// What a source holds between the marks of a region.
-fn code<'a>(source: &'a str, region: &str) -> &'a str {
+/// What a source holds between the marks of a region, without the indentation of all of it.
+fn code(source: &str, region: &str) -> String {
     let start = format!("// docs: {region}\n");
     let (_, from) = source.split_once(&start).unwrap_or_else(|| panic!("no region `{region}`"));
-    from.split_once("// docs: end").expect("a region ends").0.trim()
+    let region = from.split_once("// docs: end").expect("a region ends").0;
+    let lines: Vec<&str> = region.trim_end().lines().collect();
+    let indents = lines.iter().filter(|line| !line.is_empty());
+    let indent = indents.map(|line| line.len() - line.trim_start().len()).min().unwrap_or(0);
+    let cut: Vec<&str> = lines.iter().map(|line| line.get(indent..).unwrap_or_default()).collect();
+    cut.join("\n")
 }

@@ -115,8 +115,8 @@ fn table(head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let line = |cells: Vec<String>| format!("| {} |", cells.join(" | "));
     let head_line = line(head.iter().map(ToString::to_string).collect());
     let rule = format!("|{}", "---|".repeat(head.len()));
-    let rows = rows
-        .into_iter()
-        .map(|cells| line(cells.iter().map(|cell| cell.replace('|', "\\|")).collect()));
+    let rows = rows.into_iter().map(|cells| {
+        line(cells.iter().map(|cell| cell.replace('|', "\\|").replace('\n', " ")).collect())
+    });
     [head_line, rule].into_iter().chain(rows).collect::<Vec<_>>().join("\n")
 }
