@@ -1,7 +1,5 @@
 //! THE DOOR: the `gateway` command. One file a subcommand, no logic of its own.
 
-#![expect(clippy::print_stdout, reason = "a command prints its results")]
-
 mod check;
 mod logs;
 mod plugins;
