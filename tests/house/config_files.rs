@@ -224,7 +224,7 @@ fn code_that_hand_written_pages_show_is_the_code_that_is_tested() {
         let written = fs::read_to_string(&path).unwrap_or_default();
         assert!(
             written == page.text,
-            "{} is out of date; run `cargo run -p gateway-tests --bin docs`",
+            "{} is out of date; run `cargo run --bin docs`",
             page.path.display()
         );
     }

@@ -1,4 +1,4 @@
-//! Writes the generated pages of the book: `cargo run -p gateway-tests --bin docs`.
+//! Writes the generated pages of the book: `cargo run --bin docs`.
 
 fn main() -> std::io::Result<()> {
     for path in gateway_tests::docs::write()? {

@@ -1,6 +1,6 @@
 //! The generated pages of the book: made from the types, tables and sources that they describe.
 //!
-//! `cargo run -p gateway-tests --bin docs` writes them. The reference is generated whole and not
+//! `cargo run --bin docs` writes them. The reference is generated whole and not
 //! committed; of hand-written pages a test holds the code they show up to date.
 
 mod config;
@@ -22,9 +22,7 @@ pub struct Page {
 
 impl Page {
     fn generated(path: &str, from: &str, text: &str) -> Self {
-        let note = format!(
-            "<!-- Generated from {from}; write it with `cargo run -p gateway-tests --bin docs`. -->"
-        );
+        let note = format!("<!-- Generated from {from}; write it with `cargo run --bin docs`. -->");
         let text = format!("{note}\n\n{}\n", text.trim());
         Self { path: Path::new("docs/src").join(path), text }
     }
