@@ -1,7 +1,7 @@
 //! Connections to upstreams: kept, taken again, and ended.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc;
+use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -193,4 +193,47 @@ fn chance_leaves_no_endpoint_out() {
     // Each is expected 100 times, give or take 8; fewer than 50 is one in a billion.
     let given: Vec<usize> = origins.iter().map(|origin| origin.requests().len()).collect();
     assert!(given.iter().all(|count| *count >= 50), "{given:?}");
+}
+
+#[test]
+fn what_is_in_flight_is_told_by_endpoint_and_outlives_a_reload() {
+    let (arrived, arrival) = mpsc::channel();
+    let (release, released) = mpsc::channel::<()>();
+    let released = Mutex::new(released);
+    let held = Origin::scripted(move |exchange| {
+        arrived.send(()).expect("the test waits");
+        let released = released.lock().unwrap_or_else(PoisonError::into_inner);
+        released.recv_timeout(Duration::from_secs(10)).expect("the test releases");
+        exchange.write(OK)
+    });
+    let config = |note: &str| {
+        format!(
+            "version: 1\nadmin: {{address: \"127.0.0.1:0\"}}\n\
+             listeners: [{{name: public, address: \"127.0.0.1:0\"}}]\n\
+             upstreams:\n  - name: origin\n    balance: least_requests\n    endpoints:\n    \
+             - {{address: \"{}\", labels: {{note: {note}}}}}\n\
+             routes: [{{name: all, match: {{path: /}}, upstream: origin}}]\n",
+            held.address()
+        )
+    };
+    let gate = Gate::yaml(&config("before"));
+    let gauge = r#"gateway_upstream_requests_in_flight{upstream="origin"}"#;
+    let told = |gate: &Gate| gate.admin("/upstreams").json()[0]["endpoints"][0].clone();
+    let mut client = gate.client();
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    arrival.recv_timeout(Duration::from_secs(10)).expect("the request reaches the origin");
+    assert_eq!(told(&gate)["in_flight"], 1);
+    gate.await_metric(gauge, 1.0);
+
+    gate.write(&config("after"));
+    gate.running().reload().expect("the config is good");
+
+    assert_eq!(
+        (&told(&gate)["in_flight"], &told(&gate)["labels"]["note"]),
+        (&1.into(), &"after".into())
+    );
+    release.send(()).expect("the origin waits");
+    assert_eq!(client.response().status, 200);
+    gate.await_metric(gauge, 0.0);
+    assert_eq!(told(&gate)["in_flight"], 0);
 }

@@ -20,12 +20,16 @@ pub(super) fn read(path: &str, state: &Arc<State>) -> Option<Reply> {
     Some(match path {
         "/health/live" => ok(json!({ "live": true })),
         "/health" | "/health/ready" => ready(state),
-        "/metrics" => typed(StatusCode::OK, EXPOSITION, state.telemetry.exposition()),
+        "/metrics" => {
+            snapshot.upstreams().iter().for_each(|upstream| upstream.report());
+            typed(StatusCode::OK, EXPOSITION, state.telemetry.exposition())
+        }
         "/version" => ok(version()),
         "/status" => ok(status(state, &snapshot)),
         "/revision" => ok(revision(state, &snapshot)),
         "/config" => ok(snapshot.config.redacted_json()),
         "/routes" => ok(routes(&snapshot)),
+        "/upstreams" => ok(upstreams(&snapshot)),
         "/plugins" => ok(plugins(state)),
         _ => return None,
     })
@@ -64,6 +68,28 @@ fn revision(state: &State, snapshot: &Snapshot) -> Value {
         "compiled_at": seconds.map(|since| since.as_secs()).unwrap_or_default(),
         "last_reload": state.reloader.last(),
     })
+}
+
+/// The upstreams of a snapshot and the state of their endpoints, in the order of the config.
+fn upstreams(snapshot: &Snapshot) -> Value {
+    let written = snapshot.upstreams().iter().zip(&snapshot.config.upstreams);
+    let upstreams = written.map(|(upstream, config)| {
+        let endpoints = upstream.endpoints().iter().zip(&config.endpoints);
+        let endpoints = endpoints.map(|(endpoint, config)| {
+            json!({
+                "address": endpoint.address,
+                "weight": endpoint.weight,
+                "labels": config.labels,
+                "in_flight": endpoint.in_flight(),
+            })
+        });
+        json!({
+            "name": upstream.name(),
+            "balance": config.balance,
+            "endpoints": endpoints.collect::<Vec<_>>(),
+        })
+    });
+    upstreams.collect()
 }
 
 /// The routes of a snapshot with their chains, in the order of the config.

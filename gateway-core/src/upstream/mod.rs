@@ -135,6 +135,11 @@ impl Upstream {
         &self.metrics
     }
 
+    /// Brings the metrics up to date that are added up from the endpoints.
+    pub(crate) fn report(&self) {
+        self.metrics.set_in_flight(self.endpoints.iter().map(Endpoint::in_flight).sum());
+    }
+
     /// Chooses the endpoint of the next attempt: its place in [`endpoints`](Self::endpoints). It has
     /// one request more in flight until [`leave`](Self::leave). `None` when none can be chosen.
     pub(crate) fn choose(&self, worker: usize) -> Option<usize> {

@@ -98,7 +98,7 @@ families! {
     ATTEMPTS = times(ATTEMPT_OUTCOMES.len(), doc("gateway_upstream_attempts_total", "attempts", Upstream, &["upstream", "outcome"], "Attempts, by failure code, or ok if an answer came."));
     CONNECT = histogram(doc("gateway_upstream_connect_seconds", "seconds", Upstream, &["upstream"], "Time to open a connection to an endpoint, TLS included."), CONNECT_SECONDS);
     UPSTREAM_CONNECTIONS = times(2, doc("gateway_upstream_connections_total", "connections", Upstream, &["upstream", "reused"], "Connections that attempts ran on, new or from the pool."));
-    UPSTREAM_IN_FLIGHT = gauge(doc("gateway_upstream_requests_in_flight", "requests", Upstream, &["upstream"], "Requests that hold a place at the upstream."));
+    UPSTREAM_IN_FLIGHT = gauge(doc("gateway_upstream_requests_in_flight", "requests", Upstream, &["upstream"], "Requests given to an endpoint and not answered."));
     PLUGIN_DURATION = histogram(doc("gateway_plugin_duration_seconds", "seconds", Plugin, &["plugin"], "Time a request spent in the plugin."), PLUGIN_SECONDS);
     PLUGIN_FAILURES = times(PLUGIN_ERRORS.len(), doc("gateway_plugin_errors_total", "errors", Plugin, &["plugin", "kind"], "Hooks that failed or panicked."));
     PLUGIN_REPLIES = doc("gateway_plugin_replies_total", "requests", Plugin, &["plugin"], "Requests that the plugin answered itself.");

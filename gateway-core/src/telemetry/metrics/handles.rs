@@ -132,10 +132,10 @@ impl ListenerMetrics {
 }
 
 impl UpstreamMetrics {
-    /// A request holds a place at the upstream until the guard is dropped.
-    #[must_use]
-    pub fn request(&self) -> Held {
-        Held::one_of(&self.upstream_in_flight)
+    /// So many requests are in flight at the upstream. Endpoints count them; what is scraped is
+    /// added up from there when it is.
+    pub fn set_in_flight(&self, requests: u32) {
+        self.upstream_in_flight.at(0).iter().for_each(|gauge| gauge.set(requests.into()));
     }
 }
 

@@ -59,7 +59,7 @@ fn drive_everything(metrics: &Metrics, names: &[&str]) {
 fn drive_requests(metrics: &Metrics, route: &RouteMetrics, name: &str) {
     let upstream = metrics.upstream(name);
     let plugin = metrics.plugin(name);
-    let _held = upstream.request();
+    upstream.set_in_flight(1);
     plugin.failed(PluginError::Error);
     plugin.failed(PluginError::Panic);
     plugin.replied();
