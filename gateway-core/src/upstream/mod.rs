@@ -176,6 +176,8 @@ impl Upstream {
             peer.options.read_timeout = Some(self.timeouts.first_byte.max(self.timeouts.idle));
         }
         if let Some(left) = left.filter(|left| *left < self.timeouts.connect) {
+            // The watch has the first word on whose time is up; it has no socket to end yet.
+            let left = left + watch::LATEST;
             peer.options.connection_timeout = Some(left);
             peer.options.total_connection_timeout = Some(left);
         }

@@ -18,6 +18,9 @@ use crate::telemetry::FailureCode;
 /// How often the watch looks; deadlines are met within twice this.
 const ROUND: Duration = Duration::from_millis(10);
 
+/// How long after a deadline the watch has certainly met it, unless the machine stands still.
+pub(super) const LATEST: Duration = Duration::from_millis(3 * 10);
+
 /// Every how many rounds idle connections are looked at.
 const IDLE_ROUNDS: u64 = 10;
 
