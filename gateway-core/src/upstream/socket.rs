@@ -53,7 +53,7 @@ fn address(storage: SockaddrStorage) -> Option<SocketAddr> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::io::Read;
     use std::net::{TcpListener, TcpStream};
 
@@ -71,6 +71,13 @@ mod tests {
             local: stream.local_addr().unwrap(),
             remote: stream.peer_addr().unwrap(),
         }
+    }
+
+    /// One end of a connection, the other, and what the first is known by.
+    pub(in crate::upstream) fn connection() -> (TcpStream, TcpStream, SocketId) {
+        let (client, server) = pair();
+        let socket = identity(&client);
+        (client, server, socket)
     }
 
     #[test]

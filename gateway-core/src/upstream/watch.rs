@@ -306,22 +306,9 @@ impl Drop for Watched {
 #[cfg(test)]
 mod tests {
     use std::io::Read;
-    use std::net::{TcpListener, TcpStream};
-    use std::os::fd::AsRawFd;
 
+    use super::super::socket::tests::connection;
     use super::*;
-
-    fn connection() -> (TcpStream, TcpStream, SocketId) {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let socket = SocketId {
-            fd: client.as_raw_fd(),
-            local: client.local_addr().unwrap(),
-            remote: client.peer_addr().unwrap(),
-        };
-        let server = listener.accept().unwrap().0;
-        (client, server, socket)
-    }
 
     #[test]
     fn an_exchange_whose_time_is_up_is_ended_with_its_reason() {
