@@ -1,5 +1,7 @@
 //! THE DOOR: the `gateway` command. One file a subcommand, no logic of its own.
 
+mod admin;
+mod breaker;
 mod check;
 mod logs;
 mod plugins;
@@ -7,6 +9,7 @@ mod reload;
 mod routes;
 mod run;
 mod schema;
+mod upstreams;
 mod version;
 
 use std::path::PathBuf;
@@ -37,6 +40,12 @@ enum Command {
     Reload(reload::Reload),
     /// List the routes with their plugins
     Routes(routes::Routes),
+    /// List a running gateway's upstreams and the state of their endpoints
+    Upstreams(upstreams::Upstreams),
+    /// Drain, restore or weigh one endpoint of a running gateway
+    Endpoint(upstreams::EndpointCall),
+    /// Open or close circuit breakers of a running gateway, whatever they find
+    Breaker(breaker::BreakerCall),
     /// Print the JSON Schema of the config, for editors
     Schema,
     /// List the kinds of plugin
@@ -71,6 +80,9 @@ fn main() -> ExitCode {
         Command::Check(check) => check.run(),
         Command::Reload(reload) => reload.run(),
         Command::Routes(routes) => routes.run(),
+        Command::Upstreams(upstreams) => upstreams.run(),
+        Command::Endpoint(call) => call.run(),
+        Command::Breaker(call) => call.run(),
         Command::Schema => schema::run(),
         Command::Plugins(plugins) => plugins.run(),
         Command::Version(version) => version.run(),

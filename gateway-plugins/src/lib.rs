@@ -1,13 +1,17 @@
 //! THE CATALOGUE: the plugins of the stock gateway, one module each. This list is all there is.
 
 mod body_limit;
+mod circuit_breaker;
 mod headers;
 mod ip_restriction;
+mod rate_limit;
 mod request_id;
 
 pub use body_limit::BodyLimit;
+pub use circuit_breaker::CircuitBreaker;
 pub use headers::Headers;
 pub use ip_restriction::IpRestriction;
+pub use rate_limit::RateLimit;
 pub use request_id::RequestId;
 
 use gateway_core::plugin::Spec;
@@ -16,8 +20,10 @@ use gateway_core::plugin::Spec;
 pub fn all() -> Vec<Spec> {
     vec![
         Spec::of::<BodyLimit>(),
+        Spec::of::<CircuitBreaker>(),
         Spec::of::<Headers>(),
         Spec::of::<IpRestriction>(),
+        Spec::of::<RateLimit>(),
         Spec::of::<RequestId>(),
     ]
 }

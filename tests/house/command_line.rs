@@ -6,10 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Mutex, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant};
 
-use gateway_tests::{Client, Origin, Process, Response, gateway_binary, violations};
+use gateway_tests::{Client, Origin, Process, Response, eventually, gateway_binary, violations};
 use tempfile::TempDir;
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -112,16 +111,6 @@ impl Run {
 fn address(line: &str) -> String {
     let line: serde_json::Value = serde_json::from_str(line).expect("a log line is JSON");
     line["address"].as_str().expect("the line names an address").to_owned()
-}
-
-/// Waits until this holds.
-#[track_caller]
-fn eventually(what: &str, holds: impl Fn() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !holds() {
-        assert!(Instant::now() < deadline, "{what}");
-        thread::sleep(Duration::from_millis(10));
-    }
 }
 
 /// An origin that tells when a request is there, and answers when it is told to.
@@ -534,7 +523,15 @@ fn plugins_are_listed_with_their_class_and_options() {
 
     let kinds: Vec<_> =
         json.as_array().expect("it is a list").iter().map(|one| &one["kind"]).collect();
-    assert_eq!(kinds, ["body-limit", "headers", "ip-restriction", "request-id"]);
+    let all = [
+        "body-limit",
+        "circuit-breaker",
+        "headers",
+        "ip-restriction",
+        "rate-limit",
+        "request-id",
+    ];
+    assert_eq!(kinds, all);
     assert_eq!(text.lines().count(), kinds.len());
     assert_eq!(json[0]["class"], "security");
     assert!(json[0]["options"]["properties"]["max"].is_object());

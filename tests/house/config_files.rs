@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use gateway_core::Gateway;
 use gateway_core::telemetry::FailureCode;
 use gateway_tests::docs::{pages, repository};
-use gateway_tests::{Gate, Response, gateway_binary};
+use gateway_tests::{Certificates, Gate, Response, gateway_binary};
 
 /// The files below a folder with this ending.
 fn files(folder: &str, ending: &str) -> Vec<PathBuf> {
@@ -92,10 +92,25 @@ fn around(block: &str) -> Option<String> {
     })
 }
 
+/// The files of certificates that papers name, in a folder that a block is loaded from.
+fn certificates() -> Certificates {
+    let certificates = Certificates::new();
+    let own = certificates.issue("gateway", "DNS:gateway.internal");
+    let folder = certificates.folder().join("certs");
+    fs::create_dir(&folder).expect("a folder can be made");
+    let authority = certificates.authority().display().to_string();
+    for (file, name) in
+        [(authority, "internal.pem"), (own.cert, "gateway.pem"), (own.key, "gateway.key")]
+    {
+        fs::copy(file, folder.join(name)).expect("a file can be copied");
+    }
+    certificates
+}
+
 #[test]
 fn every_block_of_yaml_in_the_papers_loads() {
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
-    let path = folder.path().join("block.yaml");
+    let certificates = certificates();
+    let path = certificates.folder().join("block.yaml");
     let mut seen = 0;
 
     for paper in papers() {
@@ -180,6 +195,19 @@ fn the_example_of_body_limit_does_what_it_says() {
 }
 
 #[test]
+fn the_example_of_circuit_breaker_does_what_it_says() {
+    let gate = example("circuit-breaker");
+
+    assert_eq!(through(&gate, "/ok", "", "").text(), "hello\n");
+    for _ in 0..4 {
+        assert_eq!(through(&gate, "/fail", "", "").text(), "out of order\n");
+    }
+    let refused = through(&gate, "/ok", "", "");
+    assert_eq!((refused.status, refused.text().as_str()), (503, "not now\n"));
+    assert_eq!(refused.header("retry-after"), Some("5"));
+}
+
+#[test]
 fn the_example_of_headers_does_what_it_says() {
     let gate = example("headers");
 
@@ -203,6 +231,38 @@ fn the_example_of_ip_restriction_does_what_it_says() {
     ] {
         assert_eq!(through(&gate, "/", fields, "").status, status, "{fields}");
     }
+}
+
+#[test]
+fn the_example_of_rate_limit_does_what_it_says() {
+    let gate = example("rate-limit");
+
+    for status in [200, 200, 200, 429] {
+        assert_eq!(through(&gate, "/", "", "").status, status);
+    }
+    let refused = through(&gate, "/", "", "");
+    assert_eq!(refused.header("retry-after"), Some("10"));
+}
+
+#[test]
+fn the_example_of_upstreams_does_what_it_says() {
+    let gate = example("upstreams");
+
+    for _ in 0..12 {
+        assert_eq!(through(&gate, "/", "", "").status, 200);
+    }
+
+    let began = std::time::Instant::now();
+    let told = || gate.admin("/upstreams").json()[0]["endpoints"].clone();
+    while told()[2]["state"] == "usable" {
+        assert!(began.elapsed().as_secs() < 10, "{}", told());
+        through(&gate, "/", "", "");
+    }
+    let listeners: Vec<String> =
+        (0..8).map(|_| through(&gate, "/", "", "").json()["listener"].to_string()).collect();
+    // Each worker takes its own turns.
+    let served = |name: &str| listeners.iter().any(|listener| listener.contains(name));
+    assert!(served("first") && served("second"), "{listeners:?}");
 }
 
 #[test]

@@ -1,18 +1,30 @@
 //! Scripts against whole gateways, one file a capability. One binary, so that Pingora is linked
 //! once.
 
+mod balancing;
 mod basics;
+mod breakers;
 mod command_line;
 mod config_files;
 mod connections;
+mod discovery;
+mod endpoint_calls;
 mod failures;
+mod failures_by_transport;
 mod first_plugin;
 mod forwarding;
+mod health;
+mod hedging;
 mod http2;
 mod http_letter;
+mod limits;
 mod plugins;
+mod rate_limits;
 mod reload;
+mod retries;
 mod rooms;
 mod routes;
+mod sick_endpoints;
 mod telemetry;
+mod transport;
 mod upstreams;

@@ -8,8 +8,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -20,7 +19,7 @@ use gateway_core::plugin::{
 };
 use gateway_core::telemetry::RequestRecord;
 use gateway_core::{Gateway, GatewayBuilder, RequestCtx};
-use gateway_tests::{Client, Gate, Origin, Response};
+use gateway_tests::{Client, Gate, Origin, Response, eventually};
 use http::{HeaderValue, StatusCode};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -122,15 +121,6 @@ fn chunked(path: &str, body: &str) -> String {
 /// A GET request with these further fields.
 fn get_with(path: &str, fields: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: a\r\n{fields}\r\n")
-}
-
-#[track_caller]
-fn eventually(what: &str, holds: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while !holds() {
-        assert!(Instant::now() < deadline, "{what}");
-        thread::sleep(Duration::from_millis(5));
-    }
 }
 
 /// What plugins told, by the name their options give.

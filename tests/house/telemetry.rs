@@ -735,6 +735,46 @@ fn every_documented_metric_that_can_move_does() {
     assert!(gate.client().is_closed());
     seen.look(&gate);
     drop((held, gate));
+    // Endpoints that are left out.
+    let endpoints = Gate::yaml(&format!(
+        "version: 1\nadmin: {{address: \"127.0.0.1:0\"}}\n\
+         listeners: [{{name: public, address: \"127.0.0.1:0\"}}]\n\
+         upstreams:\n  - name: origin\n    endpoints: [\"{}\", \"{}\"]\n    \
+         health: {{active: {{kind: tcp, interval: 50ms}}, passive: {{failures: 1}}}}\n    \
+         discover: {{file: /nowhere/endpoints.yaml}}\n  \
+         - name: nobody\n    endpoints: [\"{}\"]\n    \
+         retry: {{attempts: 3, budget: 0%, budget_minimum: 1, backoff: 1ms}}\n  \
+         - name: limited\n    endpoints: [\"{}\"]\n    \
+         limits: {{in_flight: 1, queue: 1, queue_timeout: 300ms}}\n\
+         routes:\n  - name: all\n    match: {{path: /}}\n    upstream: origin\n    \
+         plugins: [{{kind: rate-limit, options: {{limits: [{{requests: 9, per: 1s}}]}}}}]\n  \
+         - {{name: nobody, match: {{path: /nobody}}, upstream: nobody,\n     \
+         plugins: [{{kind: circuit-breaker, options: {{minimum: 3}}}}]}}\n  \
+         - {{name: limited, match: {{path: /proxied}}, upstream: limited}}\n",
+        origin.address(),
+        Origin::nobody(),
+        Origin::nobody(),
+        origin.address()
+    ));
+    seen.look(&endpoints);
+    (0..4).for_each(|_| drop(endpoints.get("/")));
+    // With the third failure its breaker opens.
+    (0..3).for_each(|_| drop(endpoints.get("/nobody")));
+    // More requests than may be in flight.
+    let mut held = endpoints.client();
+    held.send("GET /proxied/hang HTTP/1.1\r\nHost: a\r\n\r\n");
+    let limited = r#"gateway_upstream_requests_in_flight{upstream="limited"}"#;
+    endpoints.await_metric(limited, 1.0);
+    let mut waiting = endpoints.client();
+    waiting.send("GET /proxied HTTP/1.1\r\nHost: a\r\n\r\n");
+    endpoints.await_metric(r#"gateway_upstream_queue_length{upstream="limited"}"#, 1.0);
+    seen.look(&endpoints);
+    assert_eq!(waiting.response().status, 503);
+    drop(held);
+    let unhealthy = r#"gateway_upstream_endpoints{state="unhealthy",upstream="origin"}"#;
+    endpoints.await_metric(unhealthy, 1.0);
+    seen.look(&endpoints);
+    drop(endpoints);
     // A log that cannot be written, and one that is not read.
     let full = exits(origin.address(), "format: json");
     let config = fs::read_to_string(full.config_path()).expect("the config can be read");

@@ -122,60 +122,6 @@ fn a_body_that_is_sent_again_is_counted_once() {
     assert!(line["upstream_ms"].as_f64().is_some_and(|ms| ms >= 100.0), "{line}");
 }
 
-fn balanced(origins: &[Origin], way: &str) -> Gate {
-    let endpoints: Vec<String> =
-        origins.iter().map(|origin| format!("\"{}\"", origin.address())).collect();
-    Gate::yaml(&format!(
-        "version: 1\nserver: {{workers: 1}}\n\
-         listeners: [{{name: public, address: \"127.0.0.1:0\"}}]\n\
-         upstreams: [{{name: origin, endpoints: [{}], balance: {way}}}]\n\
-         routes: [{{name: all, match: {{path: /}}, upstream: origin}}]\n",
-        endpoints.join(", ")
-    ))
-}
-
-#[test]
-fn an_endpoint_that_answers_nothing_gets_hardly_any_requests_if_the_least_busy_is_chosen() {
-    let hangs = Origin::scripted(|exchange| {
-        exchange.pause(Duration::from_secs(60));
-        exchange.close()
-    });
-    let origins = [Origin::saying("ok"), hangs, Origin::saying("ok")];
-    let gate = balanced(&origins, "least_requests");
-
-    // Whoever is sent to the one that hangs waits there; all others go on.
-    let (answered, answers) = mpsc::channel();
-    for _ in 0..60 {
-        let mut client = gate.client();
-        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
-        let answered = answered.clone();
-        thread::spawn(move || answered.send(client.response().status));
-        if let Ok(status) = answers.recv_timeout(Duration::from_millis(50)) {
-            assert_eq!(status, 200);
-        }
-    }
-
-    let given: Vec<usize> = origins.iter().map(|origin| origin.requests().len()).collect();
-    assert!((1..=3).contains(&given[1]), "{given:?}");
-    assert_eq!(given.iter().sum::<usize>(), 60, "{given:?}");
-}
-
-#[test]
-fn chance_leaves_no_endpoint_out() {
-    let origins = ["a", "b", "c"].map(Origin::saying);
-    let gate = balanced(&origins, "random");
-    let mut client = gate.client();
-
-    for _ in 0..300 {
-        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
-        assert_eq!(client.response().status, 200);
-    }
-
-    // Each is expected 100 times, give or take 8; fewer than 50 is one in a billion.
-    let given: Vec<usize> = origins.iter().map(|origin| origin.requests().len()).collect();
-    assert!(given.iter().all(|count| *count >= 50), "{given:?}");
-}
-
 #[test]
 fn what_is_in_flight_is_told_by_endpoint_and_outlives_a_reload() {
     let (arrived, arrival) = mpsc::channel();

@@ -222,3 +222,17 @@ pub(crate) fn proxying(upstream: SocketAddr, extra: &str) -> String {
          {extra}\n"
     )
 }
+
+/// A config whose listener `public` passes everything on to one upstream, `origin`, with an admin
+/// address and one worker, so that turns are known. `endpoints` are written as in a list, `options` of
+/// the upstream one a line.
+pub fn balanced_config(endpoints: &[String], options: &str) -> String {
+    let options: String = options.lines().map(|line| format!("    {line}\n")).collect();
+    format!(
+        "version: 1\nserver: {{workers: 1}}\nadmin: {{address: \"127.0.0.1:0\"}}\n\
+         listeners: [{{name: public, address: \"127.0.0.1:0\"}}]\n\
+         upstreams:\n  - name: origin\n    endpoints: [{}]\n{options}\
+         routes: [{{name: all, match: {{path: /}}, upstream: origin}}]\n",
+        endpoints.join(", ")
+    )
+}

@@ -41,12 +41,25 @@ impl Origin {
         Self::answering(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{text}", text.len()))
     }
 
+    /// The same at this address, which may not be free.
+    pub fn saying_at(address: SocketAddr, text: &str) -> io::Result<Self> {
+        let response = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{text}", text.len());
+        let listener = TcpListener::bind(address)?;
+        Ok(Self::on(listener, move |exchange| exchange.write(&response)))
+    }
+
     /// An origin that plays this script at each request. Where it returns an error the connection
     /// ends.
     pub fn scripted(
         script: impl Fn(&mut Exchange) -> io::Result<()> + Send + Sync + 'static,
     ) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+        Self::on(TcpListener::bind("127.0.0.1:0").expect("a port is free"), script)
+    }
+
+    fn on(
+        listener: TcpListener,
+        script: impl Fn(&mut Exchange) -> io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
         let address = listener.local_addr().expect("a bound socket has an address");
         let seen = Arc::new(Mutex::new(Vec::new()));
         let connections = Arc::new(Mutex::new(0));

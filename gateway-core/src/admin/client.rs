@@ -13,8 +13,8 @@ use tokio::net::{TcpStream, UnixStream};
 
 use crate::config::{AdminAddress, Secret};
 
-/// A reload of a large config may take its time; nothing else here does.
-const DEADLINE: Duration = Duration::from_secs(60);
+/// A reload of a large config may take its time, and a drain is told how long to wait.
+const DEADLINE: Duration = Duration::from_secs(60 + 600);
 const LONGEST_ANSWER: usize = 64 * 1024 * 1024;
 
 /// Why a call got no answer.
@@ -62,7 +62,7 @@ impl Client {
     /// Makes one call without a body.
     ///
     /// # Errors
-    /// Nobody answers there, or not within a minute.
+    /// Nobody answers there, or not within eleven minutes.
     pub async fn call(&self, method: &str, path: &str) -> Result<Answer, ClientError> {
         let unreachable =
             |source| ClientError::Unreachable { address: self.address.to_string(), source };

@@ -1,7 +1,10 @@
 //! The admin address: health, metrics, read-outs, and the calls that change something.
 
 mod access;
+mod breakers;
 mod client;
+mod endpoints;
+mod query;
 mod readouts;
 mod server;
 

@@ -1,14 +1,18 @@
 //! What can be read at the admin address.
 
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use http::StatusCode;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::server::{Reply, json, typed};
 use crate::lifecycle::State;
-use crate::snapshot::{Action, RoutePlan, Snapshot};
+use crate::plugin::{Level, Mounted};
+use crate::snapshot::{Action, Breakers, RoutePlan, Snapshot};
+use crate::upstream::{Breaker, BreakerState, Condition, Endpoint, Overrides, Told};
 
 /// The text exposition format of Prometheus.
 const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -22,6 +26,7 @@ pub(super) fn read(path: &str, state: &Arc<State>) -> Option<Reply> {
         "/health" | "/health/ready" => ready(state),
         "/metrics" => {
             snapshot.upstreams().iter().for_each(|upstream| upstream.report());
+            report_breakers(&snapshot, state.watch.now());
             typed(StatusCode::OK, EXPOSITION, state.telemetry.exposition())
         }
         "/version" => ok(version()),
@@ -29,7 +34,7 @@ pub(super) fn read(path: &str, state: &Arc<State>) -> Option<Reply> {
         "/revision" => ok(revision(state, &snapshot)),
         "/config" => ok(snapshot.config.redacted_json()),
         "/routes" => ok(routes(&snapshot)),
-        "/upstreams" => ok(upstreams(&snapshot)),
+        "/upstreams" => ok(upstreams(&snapshot, state.watch.now())),
         "/plugins" => ok(plugins(state)),
         _ => return None,
     })
@@ -71,25 +76,120 @@ fn revision(state: &State, snapshot: &Snapshot) -> Value {
 }
 
 /// The upstreams of a snapshot and the state of their endpoints, in the order of the config.
-fn upstreams(snapshot: &Snapshot) -> Value {
+fn upstreams(snapshot: &Snapshot, now: u64) -> Value {
+    let mut breakers = breakers(snapshot, now);
     let written = snapshot.upstreams().iter().zip(&snapshot.config.upstreams);
     let upstreams = written.map(|(upstream, config)| {
-        let endpoints = upstream.endpoints().iter().zip(&config.endpoints);
-        let endpoints = endpoints.map(|(endpoint, config)| {
-            json!({
-                "address": endpoint.address,
-                "weight": endpoint.weight,
-                "labels": config.labels,
-                "in_flight": endpoint.in_flight(),
-            })
-        });
-        json!({
-            "name": upstream.name(),
-            "balance": config.balance,
-            "endpoints": endpoints.collect::<Vec<_>>(),
-        })
+        let told = upstream.conditions();
+        let endpoints = told.iter().map(|(one, condition)| endpoint(one, condition, now));
+        let mut told = json!({ "name": upstream.name(), "balance": config.balance });
+        if let Some(discovery) = upstream.discovery() {
+            told["discovery"] = json!(discovery);
+        }
+        told["endpoints"] = endpoints.collect();
+        if let Some(breakers) = breakers.remove(upstream.name()) {
+            told["breakers"] = breakers.into();
+        }
+        told
     });
     upstreams.collect()
+}
+
+/// What is told of the breakers before one upstream.
+pub(super) fn breakers_of(snapshot: &Snapshot, upstream: &str, now: u64) -> Value {
+    breakers(snapshot, now).remove(upstream).unwrap_or_default().into()
+}
+
+/// What is told of the breakers before each upstream.
+fn breakers(snapshot: &Snapshot, now: u64) -> HashMap<&str, Vec<Value>> {
+    let mut told: HashMap<&str, Vec<Value>> = HashMap::new();
+    each_breaker(snapshot, |upstream, plugin, route, endpoint, breaker| {
+        let state = breaker.state(now);
+        let mut one = json!({ "plugin": &*plugin.name, "from": plugin.level, "state": state });
+        if plugin.level == Level::Route || breaker.is_of_route() {
+            one["route"] = route.into();
+        }
+        if let Some(endpoint) = endpoint {
+            one["endpoint"] = json!(endpoint);
+        }
+        if breaker.told() != Told::Auto {
+            one["told"] = json!(state);
+        }
+        told.entry(upstream).or_default().push(one);
+    });
+    told
+}
+
+/// Brings the metrics up to date that count breakers by their states.
+fn report_breakers(snapshot: &Snapshot, now: u64) {
+    let mut counts: HashMap<&str, [usize; 3]> = HashMap::new();
+    each_breaker(snapshot, |upstream, _, _, _, breaker| {
+        let place = match breaker.state(now) {
+            BreakerState::Closed => 0,
+            BreakerState::Open => 1,
+            BreakerState::HalfOpen => 2,
+        };
+        counts.entry(upstream).or_default()[place] += 1;
+    });
+    for upstream in snapshot.upstreams() {
+        let counts = counts.get(upstream.name()).copied().unwrap_or_default();
+        upstream.metrics().set_breakers(counts);
+    }
+}
+
+/// Calls `tell` with the upstream, plugin, route and perhaps endpoint of each breaker. Of those that
+/// several routes share, the first of these is the route.
+fn each_breaker<'a>(
+    snapshot: &'a Snapshot,
+    mut tell: impl FnMut(&'a str, &Mounted, &str, Option<SocketAddr>, &Breaker),
+) {
+    let mut seen = HashSet::new();
+    let upstreams = snapshot.routes().iter().filter_map(|it| it.upstream().map(|up| (it, up)));
+    for (route, upstream) in upstreams {
+        for (plugin, breakers) in route.breakers() {
+            let held = match breakers {
+                Breakers::One(breaker) => vec![(None, breaker.clone())],
+                Breakers::Each(each) => {
+                    each.held().into_iter().map(|(address, one)| (Some(address), one)).collect()
+                }
+            };
+            for (endpoint, breaker) in held {
+                if seen.insert(Arc::as_ptr(&breaker)) {
+                    tell(upstream.name(), plugin, &route.name, endpoint, &breaker);
+                }
+            }
+        }
+    }
+}
+
+/// What is told of an endpoint.
+pub(super) fn endpoint(endpoint: &Endpoint, condition: &Condition, now: u64) -> Value {
+    let latency = endpoint.latency(now).map(|latency| latency.as_secs_f64() * 1e3);
+    let mut told = json!({
+        "address": endpoint.address,
+        "weight": endpoint.weight,
+        "priority": endpoint.priority,
+        "labels": endpoint.labels,
+        "in_flight": endpoint.in_flight(),
+        "latency_ms": latency.map(|ms| (ms * 1e3).round() / 1e3),
+    });
+    let Overrides { drained, weight, .. } = endpoint.overrides();
+    let weight = weight.map(|weight| ("weight", json!(weight)));
+    let drained = drained.then_some(("drained", json!(true)));
+    let overrides: Map<String, Value> =
+        [weight, drained].into_iter().flatten().map(|(key, value)| (key.into(), value)).collect();
+    if !overrides.is_empty() {
+        told["overrides"] = overrides.into();
+    }
+    merged(told, json!(condition))
+}
+
+/// One object of two.
+fn merged(mut one: Value, other: Value) -> Value {
+    if let (Value::Object(one), Value::Object(other)) = (&mut one, other) {
+        one.extend(other);
+    }
+    one
 }
 
 /// The routes of a snapshot with their chains, in the order of the config.

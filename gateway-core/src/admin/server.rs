@@ -17,7 +17,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
 
 use super::access::Caller;
-use super::readouts;
+use super::{breakers, endpoints, readouts};
 use crate::config::Secret;
 use crate::lifecycle::State;
 
@@ -90,20 +90,43 @@ async fn answer(request: &Request<Incoming>, state: &Arc<State>, caller: &Caller
     let path = request.uri().path();
     match (request.method(), path) {
         (&Method::GET | &Method::HEAD, _) => {
-            readouts::read(path, state).unwrap_or_else(|| not_found(path))
+            readouts::read(path, state).unwrap_or_else(|| unreadable(path))
         }
         (&Method::POST, "/reload") if caller.may_change(request.headers()) => reload(state).await,
-        (&Method::POST, "/reload") => problem(
-            StatusCode::FORBIDDEN,
-            "calls that change something need the admin token, or the Unix socket",
-        ),
-        _ if readouts::read(path, state).is_some() => {
-            let mut reply = problem(StatusCode::METHOD_NOT_ALLOWED, "this can only be read");
-            let allow = http::HeaderValue::from_static("GET, HEAD");
-            reply.headers_mut().insert(header::ALLOW, allow);
-            reply
+        (&Method::POST | &Method::DELETE, _)
+            if is_change(path) && caller.may_change(request.headers()) =>
+        {
+            let (method, query) = (request.method(), request.uri().query().unwrap_or_default());
+            let done = if breakers::is_path(path) {
+                breakers::Call::read(method, path, query).map(|call| call.run(state))
+            } else {
+                match endpoints::Call::read(method, path, query) {
+                    Ok(call) => Ok(call.run(state).await),
+                    Err(detail) => Err(detail),
+                }
+            };
+            done.unwrap_or_else(|detail| problem(StatusCode::BAD_REQUEST, &detail))
         }
-        _ => not_found(path),
+        (&Method::POST, "/reload") => forbidden(),
+        (&Method::POST | &Method::DELETE, _) if is_change(path) => forbidden(),
+        _ if readouts::read(path, state).is_some() => {
+            not_allowed("this can only be read", "GET, HEAD")
+        }
+        _ => unreadable(path),
+    }
+}
+
+/// Whether a path is that of a call that changes something for a while.
+fn is_change(path: &str) -> bool {
+    endpoints::is_path(path) || breakers::is_path(path)
+}
+
+/// What cannot be read is a call, or nothing.
+fn unreadable(path: &str) -> Reply {
+    match path {
+        "/reload" => not_allowed("this is a call", "POST"),
+        _ if is_change(path) => not_allowed("this is a call", "POST, DELETE"),
+        _ => problem(StatusCode::NOT_FOUND, &format!("there is nothing at {path}")),
     }
 }
 
@@ -139,13 +162,20 @@ pub(super) fn typed(status: StatusCode, kind: &'static str, body: impl Into<Byte
     reply
 }
 
+fn not_allowed(detail: &str, methods: &'static str) -> Reply {
+    let mut reply = problem(StatusCode::METHOD_NOT_ALLOWED, detail);
+    reply.headers_mut().insert(header::ALLOW, http::HeaderValue::from_static(methods));
+    reply
+}
+
+fn forbidden() -> Reply {
+    let detail = "calls that change something need the admin token, or the Unix socket";
+    problem(StatusCode::FORBIDDEN, detail)
+}
+
 /// Problem details (RFC 9457).
-fn problem(status: StatusCode, detail: &str) -> Reply {
+pub(super) fn problem(status: StatusCode, detail: &str) -> Reply {
     let title = status.canonical_reason().unwrap_or("Error");
     let body = json!({ "status": status.as_u16(), "title": title, "detail": detail });
     typed(status, "application/problem+json", body.to_string())
-}
-
-fn not_found(path: &str) -> Reply {
-    problem(StatusCode::NOT_FOUND, &format!("there is nothing at {path}"))
 }

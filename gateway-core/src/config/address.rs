@@ -89,7 +89,7 @@ impl FromStr for EndpointAddress {
                 Err(Invalid::new(wrong + "; leave the scheme and the path out"))
             }
             Err(_) if is_host_name(text) => Err(Invalid::new(format!(
-                "host names are not resolved yet; write ip:port such as `10.0.0.1:8080`, not `{text}`"
+                "a name stands for several endpoints; write `discover: {{dns: {text}}}`, not an endpoint `{text}`"
             ))),
             Err(_) => Err(Invalid::new(wrong + missing_part(text))),
         }
@@ -230,7 +230,7 @@ mod tests {
     fn endpoint_named_by_host_says_what_to_write() {
         assert_eq!(
             message::<EndpointAddress>("users.internal:8080"),
-            "host names are not resolved yet; write ip:port such as `10.0.0.1:8080`, not `users.internal:8080`"
+            "a name stands for several endpoints; write `discover: {dns: users.internal:8080}`, not an endpoint `users.internal:8080`"
         );
         assert_eq!(
             message::<EndpointAddress>("http://10.0.0.1:80/"),

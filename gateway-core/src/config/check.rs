@@ -10,6 +10,7 @@ use super::nearest::hint;
 use super::path::ConfigPath;
 use super::plugin::{self, PluginConfig};
 use super::route::RouteConfig;
+use super::transport::Verify;
 use super::units::Span;
 
 /// The faults found so far, each with its place in the document.
@@ -63,18 +64,26 @@ pub(super) fn check(config: &Config, document: &Document) -> Vec<Fault> {
     findings.faults
 }
 
-/// What is doubtful but no fault: an upstream that nothing uses.
+/// What is doubtful but no fault: an upstream that nothing uses, TLS that protects nobody.
 pub(super) fn warnings(config: &Config, document: &Document) -> Vec<Fault> {
     let used: HashSet<&str> =
         config.routes.iter().filter_map(|route| route.upstream.as_deref()).collect();
-    let upstreams = config.upstreams.iter().enumerate();
-    upstreams
-        .filter(|(_, upstream)| !used.contains(upstream.name.as_str()))
-        .map(|(index, upstream)| {
-            let at = section("upstreams").index(index).key("name");
-            document.fault(&at, format!("upstream `{}` is used by no route", upstream.name))
-        })
-        .collect()
+    let mut warnings = Vec::new();
+    for (index, upstream) in config.upstreams.iter().enumerate() {
+        let (at, name) = (section("upstreams").index(index), &upstream.name);
+        if !used.contains(name.as_str()) {
+            let message = format!("upstream `{name}` is used by no route");
+            warnings.push(document.fault(&at.clone().key("name"), message));
+        }
+        if upstream.tls.as_ref().is_some_and(|tls| tls.verify == Verify::None) {
+            let message = format!(
+                "whoever is on the way to upstream `{name}` can read and change its requests: no \
+                 certificate is verified"
+            );
+            warnings.push(document.fault(&at.key("tls").key("verify"), message));
+        }
+    }
+    warnings
 }
 
 fn section(name: &str) -> ConfigPath {

@@ -8,9 +8,11 @@ mod address;
 mod admin;
 mod check;
 mod digest;
+mod discover;
 mod document;
 mod fault;
 mod file_path;
+mod health;
 mod host;
 mod include;
 mod interpolate;
@@ -24,6 +26,7 @@ mod path;
 mod plugin;
 mod redact;
 mod reply;
+mod retry;
 mod route;
 mod route_match;
 mod scalar;
@@ -32,9 +35,11 @@ mod secret;
 pub(crate) mod secret_name;
 mod server;
 mod shape;
+mod status_range;
 #[cfg(test)]
 mod tests;
 mod text;
+mod transport;
 mod units;
 mod upstream;
 mod url_path;
@@ -45,9 +50,12 @@ use serde::{Deserialize, Serialize};
 pub use access_log::{AccessLogConfig, LogFormat, LogOutput, SampleConfig};
 pub use address::{AdminAddress, EndpointAddress, ListenAddress, Network};
 pub use admin::AdminConfig;
+pub(crate) use discover::endpoints_of;
+pub use discover::{DiscoverConfig, Family};
 pub use document::Document;
 pub use fault::{Fault, Faults};
 pub use file_path::FilePath;
+pub use health::{ActiveConfig, CheckKind, HealthConfig, PassiveConfig};
 pub use host::HostPattern;
 pub use listener::{ListenerConfig, ListenerLimits, ListenerTimeouts};
 pub use load::{Env, LoadOptions, Loaded, PluginSchemas, load, load_text};
@@ -57,14 +65,20 @@ pub use name::Name;
 pub use path::{ConfigPath, Segment};
 pub use plugin::{OnError, PluginConfig};
 pub use reply::ReplyConfig;
+pub use retry::{HedgeConfig, RetryCondition, RetryConfig, RetryOn};
 pub use route::{RouteConfig, RouteTimeouts};
 pub use route_match::{MatchConfig, PathMatch};
 pub use scalar::Invalid;
 pub use schema::json_schema;
 pub use secret::{Secret, SecretConfig};
 pub use server::{ServerConfig, Workers};
+pub use status_range::StatusRange;
+pub use transport::{ClientCertificate, ProxyProtocol, UpstreamProtocol, UpstreamTls, Verify};
 pub use units::{Percent, Size, Span};
-pub use upstream::{BalanceConfig, EndpointConfig, HeaderCase, UpstreamConfig, UpstreamTimeouts};
+pub use upstream::{
+    AdaptiveConfig, BalanceConfig, EndpointConfig, HeaderCase, StickyConfig, UpstreamConfig,
+    UpstreamLimits, UpstreamTimeouts,
+};
 pub use url_path::UrlPath;
 
 /// A gateway's document. Keys that begin with `x-` are ignored; anchors may live there.

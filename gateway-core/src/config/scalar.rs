@@ -59,7 +59,7 @@ impl Format {
     }
 }
 
-static FORMATS: [Format; 14] = [
+static FORMATS: [Format; 15] = [
     Format::of::<super::units::Span>(),
     Format::of::<super::units::Size>(),
     Format::of::<super::units::Percent>(),
@@ -74,6 +74,7 @@ static FORMATS: [Format; 14] = [
     Format::of::<super::host::HostPattern>(),
     Format::of::<super::url_path::UrlPath>(),
     Format::of::<super::method::MethodName>(),
+    Format::of::<super::status_range::StatusRange>(),
 ];
 
 /// Deserializes, serializes and describes a [`Scalar`] through its text.

@@ -8,11 +8,13 @@ use std::thread::JoinHandle;
 use pingora::apps::{HttpServerOptions, ServerApp};
 use pingora::protocols::http::v2::server::default_h2_options;
 use pingora::server::configuration::ServerConf;
-use pingora_proxy::{HttpProxy, http_proxy};
+use pingora::services::listening::Service;
+use pingora_proxy::{HttpProxy, ProcessCustomSession, ProxyServiceBuilder};
 use tokio::sync::watch;
 
 use crate::listener::Acceptor;
 use crate::proxy::{GatewayProxy, Shared};
+use crate::upstream::Connector;
 
 /// Idle upstream connections that one worker keeps.
 const POOL: usize = 1024;
@@ -25,6 +27,9 @@ const CONNECTION_WINDOW: u32 = 1024 * 1024;
 const HEADER_LIST: u32 = 64 * 1024;
 /// How long an HTTP/2 connection without a stream is kept.
 const IDLE: std::time::Duration = std::time::Duration::from_secs(75);
+
+/// The proxy of one worker, which asks [`Connector`] for what is not plain HTTP/1.
+pub(crate) type Proxy = HttpProxy<GatewayProxy, Connector>;
 
 /// What one worker serves.
 pub(super) struct Worker {
@@ -67,10 +72,17 @@ impl Worker {
     }
 }
 
-fn proxy(index: usize, shared: Shared) -> HttpProxy<GatewayProxy> {
+fn proxy(index: usize, shared: Shared) -> Proxy {
     let conf =
         ServerConf { upstream_keepalive_pool_size: POOL, threads: 1, ..ServerConf::default() };
-    let mut proxy = http_proxy(&Arc::new(conf), GatewayProxy::new(index, shared));
+    let connector = Connector::default();
+    let gateway = GatewayProxy::new(index, shared);
+    // No client speaks a protocol that Pingora does not know: what would serve it is never called.
+    let nothing: ProcessCustomSession<GatewayProxy, Connector> =
+        Arc::new(|_, _, _| Box::pin(async { None }));
+    let service =
+        ProxyServiceBuilder::new(&Arc::new(conf), gateway).custom(connector, nothing).build();
+    let mut proxy = take(service);
     let mut options = HttpServerOptions::default();
     options.h2c = true;
     options.h2_idle_timeout = Some(IDLE);
@@ -83,4 +95,15 @@ fn proxy(index: usize, shared: Shared) -> HttpProxy<GatewayProxy> {
         .initial_connection_window_size(CONNECTION_WINDOW);
     proxy.h2_options = Some(http2);
     proxy
+}
+
+/// Takes a proxy out of the service that it was built in: Pingora builds one that has a connector of
+/// its own nowhere else, and gives nothing back.
+#[expect(unsafe_code, reason = "a service shows its proxy and does not part with it")]
+fn take(service: Service<Proxy>) -> Proxy {
+    let service = std::mem::ManuallyDrop::new(service);
+    let proxy = service.app_logic().expect("a service that was just built has its proxy");
+    // SAFETY: the service is never used nor dropped from here on, so that the proxy has one owner
+    // again. What else the service holds, an empty list of addresses and a name, is left behind.
+    unsafe { std::ptr::read(proxy) }
 }

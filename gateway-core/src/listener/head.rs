@@ -50,6 +50,13 @@ struct Start {
 impl Start {
     const NEW: Self = Self { bytes: [0; 48], length: 0, other: false, cut: false };
 
+    /// Begins with the next line.
+    fn clear(&mut self) {
+        self.length = 0;
+        self.other = false;
+        self.cut = false;
+    }
+
     fn extend(&mut self, part: &[u8]) {
         if self.length == 0 {
             // `Content-Length`, `Transfer-Encoding`
@@ -82,14 +89,37 @@ struct RequestLine {
     bad: bool,
 }
 
+/// What a byte is in a request line.
+#[derive(Clone, Copy)]
+enum Use {
+    Text,
+    Space,
+    Never,
+}
+
+/// What each byte is in a request line: looked up, because every byte of one is.
+const IN_REQUEST_LINE: [Use; 256] = {
+    let mut uses = [Use::Never; 256];
+    let mut byte = 0;
+    while byte < uses.len() {
+        uses[byte] = match byte as u8 {
+            b' ' => Use::Space,
+            // The carriage return before the line's end; anywhere else the parser refuses it.
+            b'\r' | b'!' | b'#'..=b';' | b'=' | b'?'..=b'~' => Use::Text,
+            _ => Use::Never,
+        };
+        byte += 1;
+    }
+    uses
+};
+
 impl RequestLine {
     fn extend(&mut self, part: &[u8]) {
         for byte in part {
-            match byte {
-                b' ' => self.spaces = self.spaces.saturating_add(1),
-                // The carriage return before the line's end; anywhere else the parser refuses it.
-                b'\r' | b'!' | b'#'..=b';' | b'=' | b'?'..=b'~' => {}
-                _ => self.bad = true,
+            match IN_REQUEST_LINE[usize::from(*byte)] {
+                Use::Text => {}
+                Use::Space => self.spaces = self.spaces.saturating_add(1),
+                Use::Never => self.bad = true,
             }
         }
     }
@@ -125,7 +155,14 @@ impl HeadMeter {
 
     /// Begins with the next head.
     pub(super) fn restart(&mut self) {
-        *self = Self::new(self.max_bytes, self.max_fields);
+        self.bytes = 0;
+        self.lines = 0;
+        self.line = Line::Empty;
+        self.request_line = RequestLine::default();
+        self.start.clear();
+        self.chunked = false;
+        self.content_length = None;
+        self.bad_length = false;
     }
 
     /// Whether the head says that a body comes in chunks.
@@ -194,9 +231,7 @@ impl HeadMeter {
             self.bad_length = length.is_none() || !same;
             self.content_length = length;
         }
-        self.start.length = 0;
-        self.start.other = false;
-        self.start.cut = false;
+        self.start.clear();
         filled
     }
 

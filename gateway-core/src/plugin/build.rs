@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use super::TemplateError;
 use super::{Attribute, AttributeError, Condition, ConditionError, PublishedNames, Template};
 use crate::snapshot::Store;
+use crate::telemetry::PluginMetrics;
 
 /// A place inside a plugin's options, such as `set[2].value`; empty for the options as a whole.
 pub type OptionPath = crate::config::ConfigPath;
@@ -68,6 +69,7 @@ pub struct BuildEnv<'a> {
     pub(crate) scope: &'a str,
     pub(crate) store: &'a Store,
     pub(crate) published: &'a PublishedNames,
+    pub(crate) metrics: Arc<PluginMetrics>,
     pub(crate) tasks: Mutex<Vec<Background>>,
 }
 
@@ -77,8 +79,9 @@ impl<'a> BuildEnv<'a> {
         scope: &'a str,
         store: &'a Store,
         published: &'a PublishedNames,
+        metrics: Arc<PluginMetrics>,
     ) -> Self {
-        Self { name, scope, store, published, tasks: Mutex::new(Vec::new()) }
+        Self { name, scope, store, published, metrics, tasks: Mutex::new(Vec::new()) }
     }
 
     /// State that outlives a reload while `key` and `digest` stay the same. `key` is unique within
@@ -95,6 +98,11 @@ impl<'a> BuildEnv<'a> {
     pub fn background(&self, task: impl Future<Output = ()> + Send + 'static) {
         let mut tasks = self.tasks.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         tasks.push(Box::pin(task));
+    }
+
+    /// The plugin's own metrics, for what the gateway cannot count by itself.
+    pub fn metrics(&self) -> Arc<PluginMetrics> {
+        self.metrics.clone()
     }
 
     /// Resolves an attribute's name.

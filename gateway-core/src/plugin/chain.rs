@@ -34,6 +34,8 @@ pub struct Mounted {
     pub class: Class,
     /// Where it is listed.
     pub level: Level,
+    /// The list it stands in: empty for the gateway's, else `listener/` or `route/` and a name.
+    pub(crate) scope: Box<str>,
     pub(crate) on_error: OnError,
     pub(crate) when: Option<Condition>,
     pub(crate) hooks: Hooks,
@@ -119,6 +121,11 @@ impl Chain {
         self.links.iter().map(|link| &link.mounted)
     }
 
+    /// The plugin at this place.
+    pub(crate) fn plugin(&self, place: usize) -> &Arc<Mounted> {
+        &self.links[place].mounted
+    }
+
     /// Whether no plugin is listed.
     pub fn is_empty(&self) -> bool {
         self.links.is_empty()
@@ -129,12 +136,27 @@ impl Chain {
         self.collect
     }
 
+    /// Whether a plugin takes part before each attempt.
+    pub(crate) fn signs_attempts(&self) -> bool {
+        !self.attempt.is_empty()
+    }
+
     pub(crate) fn reads_request_body(&self) -> bool {
         !self.request_body.is_empty()
     }
 
     pub(crate) fn changes_response_body(&self) -> bool {
         !self.response_body.is_empty()
+    }
+
+    /// Whether a plugin looks at finished requests.
+    pub(crate) fn watches(&self) -> bool {
+        !self.log.is_empty()
+    }
+
+    /// Whether a plugin may change the request's head before an upstream is chosen.
+    pub(crate) fn reads_request(&self) -> bool {
+        !self.request.is_empty()
     }
 
     /// Runs the request phase: the first answer ends it.
@@ -191,6 +213,20 @@ impl Chain {
             }
         }
         None
+    }
+
+    /// Whether the plugin at this place takes part in the request, once its other phases are over.
+    pub(crate) fn takes_part(
+        &self,
+        place: usize,
+        head: &RequestHeader,
+        ctx: &mut RequestCtx,
+    ) -> Result<bool, Refusal> {
+        let link = &self.links[place];
+        self.holds(link, head, None, ctx).or_else(|error| match link.settle(Err(error)) {
+            Some(reply) => Err(reply),
+            None => Ok(false),
+        })
     }
 
     /// Runs the attempt phase on this attempt's copy of the head.

@@ -9,6 +9,7 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use super::Reply;
 use crate::context::RequestCtx;
 use crate::telemetry::RequestRecord;
+use crate::upstream::BreakerOptions;
 
 /// Why a hook could not do its part. What follows depends on the plugin's class and `on_error`.
 pub type HookError = Box<dyn std::error::Error + Send + Sync>;
@@ -111,6 +112,7 @@ pub trait LogHook: Send + Sync {
 pub struct Hooks {
     pub(crate) request: Option<Arc<dyn RequestHook>>,
     pub(crate) request_body: Option<Arc<dyn RequestBodyHook>>,
+    pub(crate) breaker: Option<(BreakerOptions, Option<Reply>)>,
     pub(crate) attempt: Option<Arc<dyn AttemptHook>>,
     pub(crate) response: Option<Arc<dyn ResponseHook>>,
     pub(crate) response_body: Option<Arc<dyn ResponseBodyHook>>,
@@ -127,6 +129,16 @@ impl Hooks {
     /// Takes part as the request's body passes.
     pub fn request_body(&mut self, hook: Arc<dyn RequestBodyHook>) -> &mut Self {
         self.request_body = Some(hook);
+        self
+    }
+
+    /// Puts circuit breakers before the upstream of each route that the plugin is part of. The gateway
+    /// keeps them, asks them before it chooses an endpoint, and tells them how attempts end. What they
+    /// refuse is answered with `reply`, else with 503; with the code `U9` and `Retry-After` where the
+    /// reply has none of its own. Their state outlives a reload that does not change the options. Routes
+    /// without an upstream have none.
+    pub fn breaker(&mut self, options: BreakerOptions, reply: Option<Reply>) -> &mut Self {
+        self.breaker = Some((options, reply));
         self
     }
 
@@ -159,6 +171,7 @@ impl Hooks {
         [
             (self.request.is_some(), "request"),
             (self.request_body.is_some(), "request_body"),
+            (self.breaker.is_some(), "breaker"),
             (self.attempt.is_some(), "attempt"),
             (self.response.is_some(), "response"),
             (self.response_body.is_some(), "response_body"),

@@ -350,6 +350,11 @@ impl Outcome {
         self.response.headers.get(name).map(text)
     }
 
+    /// Every field of this name that the client got.
+    pub fn headers(&self, name: &str) -> Vec<String> {
+        self.response.headers.get_all(name).iter().map(text).collect()
+    }
+
     /// The body the client got.
     pub fn body(&self) -> &[u8] {
         &self.body

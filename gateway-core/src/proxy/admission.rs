@@ -94,6 +94,7 @@ fn check_size(headers: &HeaderMap, limits: &ListenerLimits) -> Result<(), Box<Re
     Ok(())
 }
 
+#[cold]
 fn too_large() -> Box<Reply> {
     let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
     Box::new(Reply::refusal(status, FailureCode::P8).closing())
@@ -173,6 +174,7 @@ fn normalise_target(head: &mut RequestHeader) -> Result<(), Box<Reply>> {
 }
 
 /// A refusal of a message that cannot be trusted: the connection closes after it.
+#[cold]
 pub(super) fn bad_request(detail: &str) -> Box<Reply> {
     let reply = Reply::problem(StatusCode::BAD_REQUEST, detail);
     Box::new(reply.because(FailureCode::P8).closing())

@@ -16,8 +16,18 @@ use crate::telemetry::StatusSource;
 /// A request body up to this size is read to its end before an answer that does not need it, so
 /// that the client's connection can stay open.
 const DRAIN: usize = 64 * 1024;
+/// How much of a body Pingora keeps to send it again.
+pub(super) const HELD: usize = 64 * 1024;
 /// The most of a request's body that an echo shows.
 const ECHO_BODY: usize = 1024 * 1024;
+
+/// Answers a request that does not go up, and keeps its connection if it can.
+pub(super) async fn give(session: &mut Session, open: &mut Open, reply: Reply) -> Result<()> {
+    if !reply.close {
+        drain(session, open).await;
+    }
+    send(session, open, reply).await
+}
 
 /// Sends a reply past the response phases of the request's chain.
 pub(super) async fn send(session: &mut Session, open: &mut Open, reply: Reply) -> Result<()> {
@@ -88,7 +98,7 @@ fn head(reply: &Reply) -> Result<ResponseHeader> {
 }
 
 /// Reads a short rest of the request's body, so that the connection can go on.
-pub(super) async fn drain(session: &mut Session, open: &Open) {
+async fn drain(session: &mut Session, open: &Open) {
     let announced = super::admission::content_length(&session.req_header().headers);
     let waits = session.req_header().headers.contains_key(header::EXPECT);
     let long = announced.is_some_and(|length| length > DRAIN as u64);
@@ -161,7 +171,6 @@ pub(super) async fn collect(
     session: &mut Session,
     max: usize,
 ) -> std::result::Result<Option<Bytes>, Box<Reply>> {
-    const HELD: usize = 64 * 1024;
     if session.is_body_empty() {
         return Ok(None);
     }

@@ -9,11 +9,20 @@ use pingora_proxy::Session;
 use super::exchange::{Open, Target};
 use super::seen::Seen;
 use super::{GatewayProxy, admission, answer, body_too_large, client, forward, refusal};
-use crate::plugin::Reply;
+use crate::plugin::{Attribute, Facts, Reply};
 use crate::routing::{Match, RouteQuery};
 use crate::snapshot::{Action, RoutePlan};
 use crate::telemetry::{FailureCode, TraceContext};
-use crate::upstream::Upstream;
+use crate::upstream::{Choice, Upstream, hash};
+
+/// What it is called that no endpoint of an upstream could be chosen.
+pub(super) fn nobody(upstream: &Upstream) -> FailureCode {
+    match () {
+        () if upstream.is_usable() => FailureCode::U8,
+        () if upstream.is_unresolved() => FailureCode::U1,
+        () => FailureCode::U2,
+    }
+}
 
 impl GatewayProxy {
     /// Everything between the head and the choice of an upstream. `Some` is the answer.
@@ -37,16 +46,16 @@ impl GatewayProxy {
             return Some(reply);
         }
         if let Some(max) = open.chain.collects()
-            && let Err(reply) = self.collect(session, open, max).await
+            && let Err(reply) = Box::pin(self.collect(session, open, max)).await
         {
             return Some(reply);
         }
         match &route?.action {
             Action::Reply(plan) => {
-                let reply = answer::planned(session, open, plan).await;
+                let reply = Box::pin(answer::planned(session, open, plan)).await;
                 Some(reply.map_or_else(|refusal| refusal, Box::new))
             }
-            Action::Upstream(upstream) => self.target(session, open, upstream),
+            Action::Upstream(upstream) => self.target(session, open, upstream).await,
         }
     }
 
@@ -58,6 +67,7 @@ impl GatewayProxy {
         let limits = open.ctx.listener().limits;
         let head = session.req_header_mut();
         let (seen, last_host) = (Seen::of(&head.headers), &open.conn.last_host);
+        open.seen = seen;
         if let Some(host) = admission::admit(head, raw.as_ref(), &seen, &limits, last_host)? {
             open.ctx.set_host(host);
         }
@@ -110,24 +120,93 @@ impl GatewayProxy {
 
     /// Chooses the first attempt's endpoint, so that a refusal is a reply on a connection that
     /// stays open.
-    fn target(
+    async fn target(
         &self,
         session: &mut Session,
         open: &mut Open,
         upstream: &Arc<Upstream>,
     ) -> Option<Box<Reply>> {
-        let Some(endpoint) = upstream.choose(self.worker) else {
-            return Some(Box::new(refusal(FailureCode::U2)));
-        };
         let own = open.ctx.route().and_then(|route| route.total);
         if let Some(total) = own.or(upstream.timeouts().total) {
             open.watched.limit_total(total.saturating_sub(open.ctx.started().elapsed()));
         }
+        if let Err(reply) = open.pass_breakers(session.req_header()) {
+            return Some(reply);
+        }
+        let Ok(slot) = upstream.enter(open.watched.left()).await else {
+            return Some(Box::new(refusal(FailureCode::U8)));
+        };
+        if !upstream.is_usable() {
+            // Its endpoints may be about to be found.
+            let longest = upstream.timeouts().connect;
+            let longest = open.watched.left().map_or(longest, |left| left.min(longest));
+            Box::pin(upstream.first_look(longest)).await;
+            if !upstream.is_usable() {
+                return Some(Box::new(refusal(nobody(upstream))));
+            }
+        }
+        if let Err(reply) = self.keep_body(session, open, upstream).await {
+            return Some(reply);
+        }
+        let head = session.req_header();
+        let facts = Facts { request: head, response: None, ctx: &open.ctx };
+        let read =
+            |key: &Attribute| key.with_text(&facts, |text| text.map(|text| hash(text.as_bytes())));
+        let key = upstream.key().and_then(read);
+        let cookie = upstream.sticky().and_then(|sticky| sticky.read(&head.headers));
+        let (worker, now) = (self.worker, open.watched.now());
+        let choice = Choice { worker, first: true, now, key, cookie, avoid: &[] };
+        let queued = upstream.is_queued();
+        let at_once = if queued { None } else { upstream.choose(choice) };
+        let chosen = match at_once {
+            None if upstream.queues() => {
+                let choice = Choice { first: queued, ..choice };
+                Box::pin(upstream.choose_soon(choice, open.watched.left())).await.ok()
+            }
+            chosen => chosen,
+        };
+        let Some(endpoint) = chosen else {
+            return Some(Box::new(refusal(nobody(upstream))));
+        };
+        let passed = open.pass_endpoint(session.req_header(), upstream, &choice, endpoint);
+        let (endpoint, passes) = match passed {
+            Ok(passed) => passed,
+            Err(reply) => return Some(reply),
+        };
         if !upstream.keeps_spelling() {
             forward::forget_spelling(session.req_header_mut());
         }
-        open.target = Some(Target::new(upstream.clone(), endpoint));
+        let target = Target::new(upstream.clone(), endpoint, slot, key, cookie);
+        open.target = Some(Target { passes, ..target });
         None
+    }
+
+    /// Reads a body before the first attempt that Pingora would not keep for another.
+    async fn keep_body(
+        &self,
+        session: &mut Session,
+        open: &mut Open,
+        upstream: &Upstream,
+    ) -> Result<(), Box<Reply>> {
+        let Some(retry) = upstream.retry().filter(|_| open.seen.content_length) else {
+            return Ok(());
+        };
+        let head = session.req_header();
+        let length = admission::content_length(&head.headers).unwrap_or(0);
+        let longest = retry.keeps(&head.method).unwrap_or(0);
+        if open.collected.is_some() || length <= answer::HELD as u64 || length > longest {
+            return Ok(());
+        }
+        let longest = usize::try_from(longest).unwrap_or(usize::MAX);
+        let left = open.watched.left();
+        let collect = Box::pin(self.collect(session, open, longest));
+        match left {
+            None => collect.await,
+            Some(left) => match tokio::time::timeout(left, collect).await {
+                Ok(outcome) => outcome,
+                Err(_) => Err(Box::new(refusal(FailureCode::X7).closing())),
+            },
+        }
     }
 
     /// Reads the whole body for the plugins that want it whole.

@@ -1,16 +1,21 @@
 //! `Exchange`: what the proxy itself keeps of a request, around the context that plugins see.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use http::{StatusCode, header};
+use pingora_http::ResponseHeader;
+use smallvec::SmallVec;
 
 use super::failure::Progress;
+use super::seen::Seen;
 use crate::context::RequestCtx;
 use crate::listener::Conn;
 use crate::plugin::{Chain, Reply};
 use crate::telemetry::{AttemptRecord, FailureCode, StatusSource};
-use crate::upstream::{Upstream, Watched};
+use crate::upstream::{Ending, Hedge, Pass, Place, Slot, Upstream, Watched};
 
 /// One request between Pingora's callbacks. Empty until its head has been read.
 #[derive(Default)]
@@ -25,6 +30,10 @@ pub(super) struct Open {
     pub(super) conn: Arc<Conn>,
     pub(super) watched: Watched,
     pub(super) chain: Arc<Chain>,
+    /// What the head had when it came.
+    pub(super) seen: Seen,
+    /// Leave from the breakers before its upstream, which are told how its attempts end.
+    pub(super) passes: Vec<Pass>,
     pub(super) target: Option<Target>,
     pub(super) progress: Progress,
     /// Where the status came from.
@@ -45,16 +54,43 @@ pub(super) struct Open {
 /// Where the current attempt goes.
 pub(super) struct Target {
     pub(super) upstream: Arc<Upstream>,
-    pub(super) endpoint: usize,
+    /// Which it leaves when this is dropped.
+    pub(super) endpoint: Place,
+    /// Leave from the endpoint's own breakers.
+    pub(super) passes: Vec<Pass>,
+    /// Its place among the requests that may be in flight at the upstream.
+    pub(super) slot: Option<Slot>,
+    /// The hash of what the upstream balances by.
+    pub(super) key: Option<u64>,
+    /// The endpoint that the client's cookie names.
+    pub(super) cookie: Option<u64>,
     pub(super) attempts: u32,
     pub(super) began: Instant,
     /// When its connection stood, if it needed one of its own.
     pub(super) connected: Option<Instant>,
     pub(super) reused: bool,
+    /// How long its connection may wait for the next request.
+    pub(super) keepalive: Duration,
+    /// It shares its connection with others.
+    pub(super) is_stream: bool,
     /// A part of the request's body is still to be sent.
     pub(super) sending: bool,
     pub(super) first_byte: Option<Duration>,
+    /// The status of its answer.
+    pub(super) answer: Option<u16>,
     pub(super) ended: bool,
+    /// How many attempts there were, those not counted that a dead connection lost unseen.
+    pub(super) tried: u32,
+    /// Endpoints that were tried in vain.
+    pub(super) avoid: SmallVec<[SocketAddr; 2]>,
+    /// The attempt ended before the endpoint saw it: nothing follows for the endpoint.
+    pub(super) unseen: bool,
+    /// How long to wait before the next attempt.
+    pub(super) pause: Duration,
+    /// There were several attempts, and there may be no more.
+    pub(super) used_up: bool,
+    /// The second attempt that may run beside this one.
+    pub(super) hedge: Option<Arc<Hedge>>,
 }
 
 impl Exchange {
@@ -73,33 +109,54 @@ impl Exchange {
 }
 
 impl Target {
-    /// An attempt on an endpoint that was chosen for it, which it leaves when it is dropped.
-    pub(super) fn new(upstream: Arc<Upstream>, endpoint: usize) -> Self {
+    /// An attempt on an endpoint that was chosen for it.
+    pub(super) fn new(
+        upstream: Arc<Upstream>,
+        endpoint: Place,
+        slot: Option<Slot>,
+        key: Option<u64>,
+        cookie: Option<u64>,
+    ) -> Self {
         Self {
+            keepalive: upstream.timeouts().keepalive,
             upstream,
             endpoint,
+            passes: Vec::new(),
+            slot,
+            key,
+            cookie,
             attempts: 0,
             began: Instant::now(),
             connected: None,
             reused: false,
+            is_stream: false,
             sending: false,
             first_byte: None,
+            answer: None,
             ended: false,
+            tried: 1,
+            avoid: SmallVec::new(),
+            unseen: false,
+            pause: Duration::ZERO,
+            used_up: false,
+            hedge: None,
         }
     }
 
-    /// Begins another attempt, on an endpoint that was chosen for it.
-    pub(super) fn renew(&mut self, endpoint: usize) {
-        let upstream = self.upstream.clone();
-        let attempts = self.attempts;
-        *self = Self::new(upstream, endpoint);
-        self.attempts = attempts;
+    /// The endpoint says that it keeps the connection for so long: it is not to be used just when the
+    /// endpoint closes it.
+    pub(super) fn kept_for(&mut self, told: Duration) {
+        const MARGIN: Duration = Duration::from_secs(1);
+        let kept = told.saturating_sub(MARGIN).max(told / 2);
+        self.keepalive = self.keepalive.min(kept);
     }
-}
 
-impl Drop for Target {
-    fn drop(&mut self) {
-        self.upstream.leave(self.endpoint);
+    /// Begins another attempt, on an endpoint that was chosen for it.
+    pub(super) fn renew(&mut self, endpoint: Place) {
+        let slot = self.slot.take();
+        let next = Self::new(self.upstream.clone(), endpoint, slot, self.key, self.cookie);
+        let avoid = std::mem::take(&mut self.avoid);
+        *self = Self { attempts: self.attempts, tried: self.tried, avoid, ..next };
     }
 }
 
@@ -123,7 +180,10 @@ impl Open {
         }
         if end_of_body {
             target.sending = false;
-            self.watched.expect(FailureCode::X3, target.upstream.timeouts().first_byte);
+            // A body that was kept is handed over at once, and then takes its time to be sent.
+            let sent = self.collected.as_ref().map(|_| target.upstream.timeouts().idle);
+            let patience = self.patience().saturating_add(sent.unwrap_or_default());
+            self.watched.expect(FailureCode::X3, patience);
         } else if self.http2 {
             // Pingora bounds the wait for a body on HTTP/1 alone.
             self.watched.expect(FailureCode::D4, self.ctx.listener().timeouts.body_read);
@@ -133,11 +193,30 @@ impl Open {
     }
 
     /// The response's head is here; its body follows.
-    pub(super) fn head_arrived(&mut self) {
+    pub(super) fn head_arrived(&mut self, status: StatusCode) {
         if let Some(target) = self.target.as_mut() {
-            target.first_byte = Some(target.began.elapsed());
+            let took = target.began.elapsed();
+            target.answer = Some(status.as_u16());
+            target.first_byte = Some(took);
+            let now = self.watched.now();
+            let passes = self.passes.iter_mut().chain(&mut target.passes);
+            passes.for_each(|pass| pass.answered(status.as_u16(), took, now));
         }
         self.body_arrived();
+    }
+
+    /// Tells the client where it was sent, if it is to go there again and does not know yet.
+    pub(super) fn keep_client(&self, response: &mut ResponseHeader) -> pingora::Result<()> {
+        let Some(target) = &self.target else { return Ok(()) };
+        let Some(sticky) = target.upstream.sticky() else { return Ok(()) };
+        let id = target.endpoint.id;
+        if target.cookie == Some(id) {
+            return Ok(());
+        }
+        match sticky.set(id, self.ctx.scheme() == "https") {
+            Some(value) => response.append_header(header::SET_COOKIE, value).map(drop),
+            None => Ok(()),
+        }
     }
 
     /// A part of the response's body is here; the next may take the idle timeout. On HTTP/2 only
@@ -165,7 +244,7 @@ impl Open {
     /// The exchange is complete: its connection may go back to the pool.
     pub(super) fn release(&self) {
         if let Some(target) = &self.target {
-            self.watched.release(target.upstream.timeouts().keepalive);
+            self.watched.release(target.keepalive);
         }
     }
 
@@ -185,14 +264,33 @@ impl Open {
         if std::mem::replace(&mut target.ended, true) {
             return;
         }
+        if let Some(second) = target.hedge.as_ref().and_then(|hedge| hedge.take_second()) {
+            // Neither has answered.
+            self.note_lost(second, now);
+        }
+        let Some(target) = self.target.as_mut() else { return };
+        let duration = now.duration_since(target.began);
+        let ending = match (failure, target.answer) {
+            (Some(code), _) => Ending::Failed(code, duration),
+            (None, Some(status)) => Ending::Answered(status, target.first_byte.unwrap_or(duration)),
+            // Nothing can be said of an attempt that was cut off.
+            (None, None) => Ending::Failed(FailureCode::D1, duration),
+        };
+        if !target.unseen {
+            let now = self.watched.now();
+            target.upstream.ended(&target.endpoint, ending, now);
+            let passes = self.passes.iter_mut().chain(&mut target.passes);
+            passes.for_each(|pass| pass.tell(ending, now));
+        }
         let record = AttemptRecord {
-            endpoint: target.upstream.endpoints()[target.endpoint].address,
+            endpoint: target.endpoint.address,
             failure,
             started: target.began.duration_since(self.ctx.started()),
-            duration: now.duration_since(target.began),
+            duration,
             connect: target.connected.map(|at| at.duration_since(target.began)),
             reused: target.reused,
             status,
+            lost: false,
         };
         self.ctx.attempts.push(record);
     }

@@ -4,6 +4,7 @@ use http::StatusCode;
 use pingora::{Error, ErrorSource, ErrorType};
 
 use crate::telemetry::FailureCode;
+use crate::upstream::{GOODBYE, REFUSED};
 
 /// How far an exchange had come when it failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +78,8 @@ fn connecting(error: &Error) -> FailureCode {
         | ErrorType::TLSWantX509Lookup
         | ErrorType::HandshakeError => FailureCode::U6,
         ErrorType::InvalidCert => FailureCode::U7,
+        // What answers there does not speak the protocol.
+        ErrorType::InvalidH2 => FailureCode::X5,
         ErrorType::SocketError | ErrorType::BindError | ErrorType::InternalError => FailureCode::G2,
         _ => FailureCode::U5,
     }
@@ -85,6 +88,7 @@ fn connecting(error: &Error) -> FailureCode {
 fn exchange(kind: &ErrorType, progress: Progress) -> FailureCode {
     let responding = progress == Progress::Responding;
     match kind {
+        refused if (*refused == REFUSED || *refused == GOODBYE) && !responding => FailureCode::X1,
         ErrorType::ReadTimedout if responding => FailureCode::X4,
         ErrorType::ReadTimedout => FailureCode::X3,
         ErrorType::WriteTimedout => FailureCode::X4,

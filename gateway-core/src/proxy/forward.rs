@@ -105,39 +105,35 @@ fn take(head: &mut RequestHeader) -> request::Parts {
     std::mem::replace(head, nothing.into()).into()
 }
 
-/// Brings an attempt's copy of the head into the form the upstream gets.
-///
-/// `X-Forwarded-*` and `Forwarded` are continued where the peer is a trusted proxy and begun anew
-/// where it is not: whatever a client claims about others is not passed on, `X-Real-IP` included.
-pub(super) fn prepare(
-    head: &mut RequestHeader,
-    ctx: &RequestCtx,
-    conn: &Conn,
-    endpoint: SocketAddr,
-    received: Version,
-) -> Outcome {
-    let way = Way { ctx, conn, endpoint, received };
-    if head.has_case() {
-        return way.write(head);
-    }
-    let mut parts = take(head);
-    parts.headers.reserve(ADDED);
-    let outcome = way.write(&mut parts.headers);
-    *head = parts.into();
-    outcome
-}
-
 /// The way a request came and where it goes, which the fields tell of.
-struct Way<'a> {
-    ctx: &'a RequestCtx,
-    conn: &'a Conn,
-    endpoint: SocketAddr,
-    received: Version,
+pub(super) struct Way<'a> {
+    pub(super) ctx: &'a RequestCtx,
+    pub(super) conn: &'a Conn,
+    pub(super) endpoint: SocketAddr,
+    /// What the head has.
+    pub(super) seen: Seen,
 }
 
 impl Way<'_> {
-    fn write(&self, head: &mut impl Fields) -> Outcome {
-        let seen = Seen::of(head.fields());
+    /// Brings an attempt's copy of the head into the form the upstream gets. `received` is the
+    /// version it came in.
+    ///
+    /// `X-Forwarded-*` and `Forwarded` are continued where the peer is a trusted proxy and begun
+    /// anew where it is not: whatever a client claims about others is not passed on, `X-Real-IP`
+    /// included.
+    pub(super) fn prepare(&self, head: &mut RequestHeader, received: Version) -> Outcome {
+        if head.has_case() {
+            return self.write(head, received);
+        }
+        let mut parts = take(head);
+        parts.headers.reserve(ADDED);
+        let outcome = self.write(&mut parts.headers, received);
+        *head = parts.into();
+        outcome
+    }
+
+    fn write(&self, head: &mut impl Fields, received: Version) -> Outcome {
+        let seen = &self.seen;
         let host = head.fields().get(header::HOST).cloned();
         if is_trusted(self.ctx.peer_ip(), &self.ctx.listener().trusted) {
             self.carry_on(head, host.as_ref())?;
@@ -160,7 +156,7 @@ impl Way<'_> {
             let value = HeaderValue::from_bytes(traceparent.as_bytes());
             head.set(&TRACEPARENT, value.or_err(ErrorType::InvalidHTTPHeader, "traceparent")?)?;
         }
-        self.via(head)?;
+        via(head, received)?;
         if seen.several_cookies {
             join_cookies(head)?;
         }
@@ -213,20 +209,20 @@ impl Way<'_> {
             _ => Ok(()),
         }
     }
+}
 
-    /// `Via` by RFC 9110, section 7.6.3.
-    fn via(&self, head: &mut impl Fields) -> Outcome {
-        // Constants, because making a value reads its text.
-        const VIA_2: HeaderValue = HeaderValue::from_static("2 gateway");
-        const VIA_1_1: HeaderValue = HeaderValue::from_static("1.1 gateway");
-        const VIA_1_0: HeaderValue = HeaderValue::from_static("1.0 gateway");
-        let value = match self.received {
-            Version::HTTP_2 => VIA_2,
-            Version::HTTP_11 => VIA_1_1,
-            _ => VIA_1_0,
-        };
-        head.add(&VIA, value)
-    }
+/// `Via` by RFC 9110, section 7.6.3.
+fn via(head: &mut impl Fields, received: Version) -> Outcome {
+    // Constants, because making a value reads its text.
+    const VIA_2: HeaderValue = HeaderValue::from_static("2 gateway");
+    const VIA_1_1: HeaderValue = HeaderValue::from_static("1.1 gateway");
+    const VIA_1_0: HeaderValue = HeaderValue::from_static("1.0 gateway");
+    let value = match received {
+        Version::HTTP_2 => VIA_2,
+        Version::HTTP_11 => VIA_1_1,
+        _ => VIA_1_0,
+    };
+    head.add(&VIA, value)
 }
 
 /// The value of a scheme.

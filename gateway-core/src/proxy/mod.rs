@@ -4,15 +4,19 @@
 //! [`failure`] alone chooses what a failure is called and which status it has.
 
 mod admission;
+mod again;
 mod answer;
+mod breakers;
 mod client;
 mod decide;
 mod exchange;
 mod failure;
 mod forward;
+mod hedge;
 mod record;
 mod response;
 mod seen;
+mod stream;
 
 use std::os::fd::RawFd;
 use std::sync::Arc;
@@ -33,12 +37,14 @@ pub use failure::status as failure_status;
 
 use self::exchange::{Exchange, Open};
 use self::failure::Progress;
+use self::forward::Way;
+use self::seen::Seen;
 use crate::context::RequestCtx;
 use crate::listener::connection;
 use crate::plugin::Reply;
 use crate::snapshot::SnapshotHandle;
 use crate::telemetry::{FailureCode, StatusSource, Telemetry};
-use crate::upstream::{SocketId, Watch};
+use crate::upstream::{Choice, GOODBYE, Line, REFUSED, SocketId, Watch, Why, cut_of};
 
 /// What the proxies of all workers share.
 #[derive(Clone)]
@@ -54,6 +60,9 @@ pub(crate) struct GatewayProxy {
     worker: usize,
     shared: Shared,
 }
+
+/// How often a request may be sent again because its connection was just ending, beside its retries.
+const GOODBYES: u32 = 3;
 
 impl GatewayProxy {
     pub(crate) fn new(worker: usize, shared: Shared) -> Self {
@@ -76,11 +85,13 @@ impl GatewayProxy {
 }
 
 /// A refusal with the status that its code has.
+#[cold]
 fn refusal(code: FailureCode) -> Reply {
     let status = failure::status(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     Reply::refusal(status, code)
 }
 
+#[cold]
 fn body_too_large() -> Box<Reply> {
     let detail = "the request's body is longer than the listener's limit";
     let reply = Reply::problem(StatusCode::PAYLOAD_TOO_LARGE, detail);
@@ -88,11 +99,18 @@ fn body_too_large() -> Box<Reply> {
 }
 
 /// Ends an exchange with an answer of our own; Pingora brings the error back to `fail_to_proxy`.
+#[cold]
 fn refuse(open: &mut Open, reply: Box<Reply>) -> Box<Error> {
     open.refused = Some(reply);
     let mut error = Error::explain(ErrorType::Custom("refused"), "refused by the gateway");
     error.set_retry(false);
     error
+}
+
+/// Ends an attempt whose answer is not passed on; another follows.
+#[cold]
+fn refuse_answer() -> Box<Error> {
+    Error::explain(ErrorType::Custom("repeated"), "the answer is not passed on")
 }
 
 #[async_trait]
@@ -112,8 +130,7 @@ impl ProxyHttp for GatewayProxy {
         };
         let requests = conn.begin_request();
         let snapshot = self.shared.snapshots.load();
-        let known = snapshot.listener(&conn.listener.name);
-        let listener = known.unwrap_or(&conn.listener).clone();
+        let listener = snapshot.listener_now(&conn.listener).unwrap_or(&conn.listener).clone();
         let http2 = session.is_http2();
         let last = listener.limits.requests_per_connection.is_some_and(|max| requests >= max);
         if last || self.is_draining() {
@@ -135,6 +152,8 @@ impl ProxyHttp for GatewayProxy {
             chain: listener.chain.clone(),
             ctx: RequestCtx::new(snapshot, listener, conn.peer),
             conn,
+            seen: Seen::default(),
+            passes: Vec::new(),
             target: None,
             progress: Progress::Connecting,
             source: StatusSource::Gateway,
@@ -151,10 +170,8 @@ impl ProxyHttp for GatewayProxy {
     async fn request_filter(&self, session: &mut Session, ex: &mut Exchange) -> Result<bool> {
         let open = ex.open();
         let Some(reply) = self.decide(session, open).await else { return Ok(false) };
-        if !reply.close {
-            answer::drain(session, open).await;
-        }
-        answer::send(session, open, *reply).await?;
+        // Boxed, so that requests which go up do not carry the room for it.
+        Box::pin(answer::give(session, open, *reply)).await?;
         Ok(true)
     }
 
@@ -169,16 +186,48 @@ impl ProxyHttp for GatewayProxy {
         let unchosen = || Error::explain(ErrorType::InternalError, "no endpoint was chosen");
         let target = open.target.as_mut().ok_or_else(unchosen)?;
         if target.attempts > 0 {
-            // A pooled connection had died unseen; the request is safe to repeat.
-            let endpoint = target.upstream.choose(self.worker).ok_or_else(unchosen)?;
+            target.endpoint.leave();
+            let pause = std::mem::take(&mut target.pause);
+            if !pause.is_zero() {
+                tokio::time::sleep(left.map_or(pause, |left| pause.min(left))).await;
+            }
+            if open.watched.left() == Some(Duration::ZERO) {
+                return Err(refuse(open, Box::new(refusal(FailureCode::X7))));
+            }
+            let choice = Choice {
+                worker: self.worker,
+                first: false,
+                now: open.watched.now(),
+                key: target.key,
+                cookie: target.cookie,
+                avoid: &target.avoid,
+            };
+            let Some(endpoint) = target.upstream.choose(choice) else {
+                let code = decide::nobody(&target.upstream);
+                return Err(refuse(open, Box::new(refusal(code))));
+            };
+            let (upstream, tried) = (target.upstream.clone(), target.avoid.clone());
+            let choice = Choice { avoid: &tried, ..choice };
+            let head = session.req_header();
+            let passed = open.pass_endpoint(head, &upstream, &choice, endpoint);
+            let (endpoint, passes) = passed.map_err(|reply| refuse(open, reply))?;
+            let target = open.target.as_mut().ok_or_else(unchosen)?;
             target.renew(endpoint);
+            target.passes = passes;
         }
+        let target = open.target.as_mut().ok_or_else(unchosen)?;
+        let left = open.watched.left();
         target.attempts += 1;
         open.progress = Progress::Connecting;
         if left == Some(Duration::ZERO) {
             return Err(refuse(open, Box::new(refusal(FailureCode::X7))));
         }
-        target.upstream.peer(target.endpoint, left, sends_body, open.http2).ok_or_else(unchosen)
+        let mut peer = target.upstream.peer(&target.endpoint, left, sends_body, open.http2);
+        target.upstream.introduce(&mut peer, open.conn.peer, open.conn.local);
+        if !sends_body && target.upstream.hedges_after().is_some() {
+            self.hedge(session.req_header(), open, &mut peer);
+        }
+        Ok(peer)
     }
 
     async fn connected_to_upstream(
@@ -195,18 +244,21 @@ impl ProxyHttp for GatewayProxy {
         let Some(target) = open.target.as_mut() else { return Ok(()) };
         target.connected = (!reused).then(Instant::now);
         target.reused = reused;
-        let remote = target.upstream.endpoints()[target.endpoint].address;
-        let local = digest
-            .and_then(|digest| digest.socket_digest.as_ref())
-            .and_then(|sockets| sockets.local_addr()?.as_inet().copied());
-        let socket = local.map(|local| SocketId { fd, local, remote });
-        let first_byte = target.upstream.timeouts().first_byte;
-        if !open.watched.attach(socket, FailureCode::X3, first_byte) {
+        let remote = target.endpoint.address;
+        let cut = cut_of(digest).cloned();
+        target.is_stream = cut.is_some();
+        let line = cut.map(Line::Stream).or_else(|| {
+            let local = digest?.socket_digest.as_ref()?.local_addr()?.as_inet().copied()?;
+            Some(Line::Connection(SocketId { fd, local, remote }))
+        });
+        let patience = open.patience();
+        if !open.watched.attach(line, FailureCode::X3, patience) {
             // Nothing was sent yet, so that any request whose time is not up may be tried again.
             open.untouched = open.watched.fired().is_none();
             return Error::e_explain(ErrorType::ConnectionClosed, "ended before it was used");
         }
-        target.sending = !session.is_body_done();
+        let Some(target) = open.target.as_mut() else { return Ok(()) };
+        target.sending = !session.is_body_done() || open.collected.is_some();
         // The wait for an answer begins with the end of the request.
         open.expect_progress(false);
         Ok(())
@@ -224,8 +276,13 @@ impl ProxyHttp for GatewayProxy {
             open.body_bytes = 0;
         }
         let Some(target) = open.target.as_ref() else { return Ok(()) };
-        let endpoint = target.upstream.endpoints()[target.endpoint].address;
-        forward::prepare(head, &open.ctx, &open.conn, endpoint, session.req_header().version)?;
+        let endpoint = target.endpoint.address;
+        let seen = if open.chain.reads_request() { Seen::of(&head.headers) } else { open.seen };
+        let way = Way { ctx: &open.ctx, conn: &open.conn, endpoint, seen };
+        if target.is_stream {
+            stream::leave_behind(head)?;
+        }
+        way.prepare(head, session.req_header().version)?;
         if let Some(body) = &open.collected
             && !session.is_body_empty()
         {
@@ -283,12 +340,25 @@ impl ProxyHttp for GatewayProxy {
         if response.status.is_informational() {
             return Ok(());
         }
-        open.head_arrived();
+        open.settle_hedge();
+        open.head_arrived(response.status);
+        let status = response.status.as_u16();
+        if open.tries_again(session, Why::Status(status), Some(&response.headers)) {
+            open.end_attempt(None, Some(status));
+            open.count_attempt();
+            open.untouched = true;
+            return Err(refuse_answer());
+        }
         let (method, version) = {
             let head = session.req_header();
             (head.method.clone(), head.version)
         };
-        let mut closes = response::clean(response, &method, version);
+        let response::Cleaned { mut closes, kept_for } =
+            response::clean(response, &method, version);
+        if let (Some(target), Some(kept)) = (&mut open.target, kept_for) {
+            target.kept_for(kept);
+        }
+        open.keep_client(response)?;
         let refused = open.chain.response(response, session.req_header(), &mut open.ctx).await;
         refused.map_err(|reply| refuse(open, reply))?;
         let bodiless = response::is_bodiless(&method, response.status);
@@ -330,14 +400,18 @@ impl ProxyHttp for GatewayProxy {
 
     fn fail_to_connect(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         _peer: &HttpPeer,
         ex: &mut Exchange,
-        error: Box<Error>,
+        mut error: Box<Error>,
     ) -> Box<Error> {
         let open = ex.open();
         let code = Self::code(open, &error);
         open.end_attempt(Some(code), None);
+        if open.tries_again(session, Why::Failure(code), None) {
+            open.count_attempt();
+            error.set_retry(true);
+        }
         error
     }
 
@@ -351,20 +425,31 @@ impl ProxyHttp for GatewayProxy {
     ) -> Box<Error> {
         let open = ex.open();
         let code = Self::code(open, &error);
-        open.end_attempt(Some(code), None);
-        open.watched.detach();
         // The one repetition that needs no leave: a pooled connection that the upstream had closed
         // before it saw the request, of a method that may be repeated (RFC 9110, section 9.2.2).
-        let repeatable = session.req_header().method.is_idempotent()
-            && !session.as_ref().retry_buffer_truncated()
-            && session.response_written().is_none()
-            && code == FailureCode::X1;
-        if std::mem::take(&mut open.untouched) {
+        let sendable =
+            !session.as_ref().retry_buffer_truncated() && session.response_written().is_none();
+        let repeatable = session.req_header().method.is_idempotent() && code == FailureCode::X1;
+        // Who says goodbye to a connection has not looked at what it refuses there. Its others may be
+        // about to end as well.
+        let goodbye = *error.etype() == GOODBYE;
+        let refused = goodbye || *error.etype() == REFUSED;
+        let unseen = open.target.as_ref().is_some_and(|target| match target.is_stream {
+            true if goodbye => target.attempts <= GOODBYES,
+            true => client_reused && refused && target.attempts == 1,
+            false => client_reused && repeatable,
+        });
+        let untouched = std::mem::take(&mut open.untouched);
+        error.set_retry(untouched || (sendable && unseen));
+        if let Some(target) = open.target.as_mut() {
+            target.unseen = error.retry();
+        }
+        open.end_attempt(Some(code), None);
+        open.watched.detach();
+        let why = if refused { Why::Refused } else { Why::Failure(code) };
+        if !error.retry() && open.tries_again(session, why, None) {
+            open.count_attempt();
             error.set_retry(true);
-        } else if repeatable {
-            error.retry.decide_reuse(client_reused);
-        } else {
-            error.set_retry(false);
         }
         error
     }
@@ -382,6 +467,7 @@ impl ProxyHttp for GatewayProxy {
         let code = Self::code(open, error);
         open.end_attempt(Some(code), None);
         open.watched.detach();
+        let code = open.verdict(code);
         open.ctx.fail(code);
         // After an attempt Pingora closes the connection, whatever its answer says.
         session.set_keepalive(None);
@@ -395,7 +481,7 @@ impl ProxyHttp for GatewayProxy {
         };
         let status = reply.status.as_u16();
         tracing::debug!(%error, code = code.code(), status, "request failed");
-        if let Err(error) = answer::send(session, open, *reply).await {
+        if let Err(error) = Box::pin(answer::send(session, open, *reply)).await {
             tracing::debug!(%error, "the answer to a failed request could not be sent");
         }
         FailToProxy { error_code: status, can_reuse_downstream: false }

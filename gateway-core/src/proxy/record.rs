@@ -7,9 +7,10 @@ use smallvec::SmallVec;
 
 use super::exchange::Open;
 use super::failure::CLIENT_GONE;
-use crate::telemetry::{FailureCode, Handles, Phases, RequestRecord, Telemetry};
+use crate::telemetry::{FailureCode, Handles, Outcome, Phases, RequestRecord, Telemetry, observe};
 
-/// Ends a request: its record goes to metrics, access log and the plugins that watch.
+/// Ends a request: its outcome goes to the metrics, its record to the access log and the plugins
+/// that watch.
 pub(super) fn finish(session: &Session, open: &mut Open, telemetry: &Telemetry) {
     let written = session.response_written();
     let status = match (written, open.ctx.failure()) {
@@ -21,31 +22,56 @@ pub(super) fn finish(session: &Session, open: &mut Open, telemetry: &Telemetry) 
     open.end_attempt_at(now, None, status);
     open.ctx.bytes_in = open.body_bytes.max(session.body_bytes_read() as u64);
     open.ctx.bytes_out = session.body_bytes_sent() as u64;
-    let ctx = &open.ctx;
+    let (ctx, head) = (&open.ctx, session.req_header());
+    let target = open.target.as_ref();
+    let outcome = Outcome {
+        method: &head.method,
+        status,
+        failure: ctx.failure(),
+        duration: now.duration_since(ctx.started()),
+        first_byte: target.and_then(|target| target.first_byte),
+        attempts: &ctx.attempts,
+        bytes_in: ctx.bytes_in,
+        bytes_out: ctx.bytes_out,
+        plugin_times: &ctx.plugin_times,
+    };
+    let handles = Handles {
+        route: ctx.route().map_or(&ctx.snapshot().unrouted, |route| &route.metrics),
+        upstream: target.map(|target| &**target.upstream.metrics()),
+        plugins: open.chain.metrics(),
+    };
+    observe(&outcome, handles);
+    if telemetry.writes() || open.chain.watches() {
+        show(session, open, &outcome, telemetry);
+    }
+}
+
+/// Puts the record together for those who look at it.
+#[inline(never)]
+fn show(session: &Session, open: &Open, outcome: &Outcome<'_>, telemetry: &Telemetry) {
+    let (ctx, head) = (&open.ctx, session.req_header());
     let plugin_times: SmallVec<[(&str, Duration); 4]> = open
         .chain
         .plugins()
         .map(|plugin| &*plugin.name)
         .zip(ctx.plugin_times.iter().copied())
         .collect();
-    let head = session.req_header();
     let (first, last) = (ctx.attempts.first(), ctx.attempts.last());
     let target = open.target.as_ref();
-    let upstream = target.map(|target| &*target.upstream);
     let record = RequestRecord {
         time: ctx.started_at(),
-        duration: now.duration_since(ctx.started()),
+        duration: outcome.duration,
         phases: Phases {
             plugins: ctx.plugin_times.iter().sum(),
             upstream_connect: last.and_then(|attempt| attempt.connect),
-            upstream_first_byte: target.and_then(|target| target.first_byte),
+            upstream_first_byte: outcome.first_byte,
             upstream: first
                 .zip(last)
                 .map(|(first, last)| (last.started + last.duration).saturating_sub(first.started)),
         },
         listener: ctx.listener_name(),
         route: ctx.route_name(),
-        upstream: upstream.map(|upstream| upstream.name()),
+        upstream: target.map(|target| target.upstream.name()),
         attempts: &ctx.attempts,
         method: &head.method,
         scheme: ctx.scheme(),
@@ -53,7 +79,7 @@ pub(super) fn finish(session: &Session, open: &mut Open, telemetry: &Telemetry) 
         path: head.uri.path(),
         query: head.uri.query(),
         protocol: head.version,
-        status,
+        status: outcome.status,
         status_source: open.source,
         failure: ctx.failure(),
         bytes_in: ctx.bytes_in,
@@ -61,7 +87,7 @@ pub(super) fn finish(session: &Session, open: &mut Open, telemetry: &Telemetry) 
         client: ctx.client_ip(),
         peer: ctx.peer(),
         request_headers: &head.headers,
-        response_headers: written.map(|response| &response.headers),
+        response_headers: session.response_written().map(|response| &response.headers),
         request_id: ctx.request_id(),
         trace: ctx.trace(),
         consumer: None,
@@ -69,11 +95,6 @@ pub(super) fn finish(session: &Session, open: &mut Open, telemetry: &Telemetry) 
         retries: u32::try_from(ctx.attempts.len().saturating_sub(1)).unwrap_or(u32::MAX),
         plugin_times: &plugin_times,
     };
-    let handles = Handles {
-        route: ctx.route().map_or(&ctx.snapshot().unrouted, |route| &route.metrics),
-        upstream: upstream.map(|upstream| &**upstream.metrics()),
-        plugins: open.chain.metrics(),
-    };
-    telemetry.record(&record, handles);
+    telemetry.write(&record);
     open.chain.log(&record, head, ctx);
 }

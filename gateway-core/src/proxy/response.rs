@@ -1,14 +1,24 @@
 //! Brings an upstream's response head into the form that may go on to the client.
 
+use std::time::Duration;
+
 use http::{HeaderMap, HeaderName, Method, StatusCode, Version, header};
 use pingora_http::ResponseHeader;
 
 use super::forward::is_one_length;
 
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+
 /// Whether a field concerns one connection only (RFC 9110, section 7.6.1). `Connection` itself is
 /// written by Pingora, `Transfer-Encoding` is kept for it to act on.
 fn is_hop_by_hop(name: &HeaderName) -> bool {
-    matches!(name.as_str(), "keep-alive" | "proxy-connection" | "te" | "trailer" | "upgrade")
+    const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+    // Names are compared as such: the text of a known one lies far from its number.
+    name == header::TE
+        || name == header::TRAILER
+        || name == header::UPGRADE
+        || name == KEEP_ALIVE
+        || name == PROXY_CONNECTION
 }
 
 /// Whether a response to this method with this status has no body (RFC 9112, section 6.3).
@@ -18,11 +28,35 @@ pub(super) fn is_bodiless(method: &Method, status: StatusCode) -> bool {
         || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
-/// Cleans the head of a final response. Returns whether its body can only end with the
-/// connection, because the client does not know chunks.
-pub(super) fn clean(response: &mut ResponseHeader, method: &Method, client: Version) -> bool {
+/// How long the upstream keeps its connection for another request, if it says so: the `timeout` of
+/// `Keep-Alive` (the expired draft-thomson-hybi-http-timeout, which many servers write).
+fn kept_for(headers: &HeaderMap) -> Option<Duration> {
+    let told = headers.get(KEEP_ALIVE)?.to_str().ok()?;
+    let parts = told.split(',').filter_map(|part| part.split_once('='));
+    let mut timeouts = parts.filter(|(name, _)| name.trim().eq_ignore_ascii_case("timeout"));
+    let seconds = timeouts.next()?.1.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds))
+}
+
+/// What was learned of a response while its head was cleaned.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Cleaned {
+    /// Its body can only end with the client's connection, because the client does not know chunks.
+    pub(super) closes: bool,
+    /// How long the upstream keeps its own connection.
+    pub(super) kept_for: Option<Duration>,
+}
+
+/// Cleans the head of a final response.
+pub(super) fn clean(response: &mut ResponseHeader, method: &Method, client: Version) -> Cleaned {
     response.set_version(Version::HTTP_11);
     let seen = Seen::of(&response.headers);
+    let kept_for = if seen.hop_by_hop { kept_for(&response.headers) } else { None };
+    Cleaned { closes: frame(response, method, client, &seen), kept_for }
+}
+
+/// Whether the body can only end with the client's connection.
+fn frame(response: &mut ResponseHeader, method: &Method, client: Version, seen: &Seen) -> bool {
     if seen.nominations {
         remove_nominated(response);
     }
@@ -130,7 +164,7 @@ fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
 mod tests {
     use super::*;
 
-    fn cleaned(status: u16, method: &Method, client: Version) -> (ResponseHeader, bool) {
+    fn cleaned(status: u16, method: &Method, client: Version) -> (ResponseHeader, Cleaned) {
         let mut response = ResponseHeader::build(status, None).unwrap();
         response.set_version(Version::HTTP_10);
         for (name, value) in [
@@ -144,27 +178,41 @@ mod tests {
         ] {
             response.append_header(name, value).unwrap();
         }
-        let closes = clean(&mut response, method, client);
-        (response, closes)
+        let cleaned = clean(&mut response, method, client);
+        (response, cleaned)
+    }
+
+    #[test]
+    fn an_upstream_may_say_how_long_it_keeps_a_connection() {
+        let told = |text: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("keep-alive", text.parse().unwrap());
+            kept_for(&headers)
+        };
+        assert_eq!(told("timeout=5"), Some(Duration::from_secs(5)));
+        assert_eq!(told("max=100, Timeout = 7"), Some(Duration::from_secs(7)));
+        assert_eq!([told("max=100"), told("timeout=soon"), told("")], [None; 3]);
     }
 
     #[test]
     fn fields_of_the_upstreams_connection_stay_behind() {
-        let (response, closes) = cleaned(200, &Method::GET, Version::HTTP_11);
+        let (response, learned) = cleaned(200, &Method::GET, Version::HTTP_11);
 
         for gone in ["x-private", "keep-alive", "trailer", "content-length"] {
             assert!(!response.headers.contains_key(gone), "{gone}");
         }
         assert_eq!(response.headers["server"], "origin");
-        assert_eq!((response.version, closes), (Version::HTTP_11, false));
+        assert_eq!(response.version, Version::HTTP_11);
+        let kept_for = Some(Duration::from_secs(5));
+        assert_eq!(learned, Cleaned { closes: false, kept_for });
     }
 
     #[test]
     fn chunks_are_not_sent_to_a_client_that_does_not_know_them() {
-        let (response, closes) = cleaned(200, &Method::GET, Version::HTTP_10);
+        let (response, learned) = cleaned(200, &Method::GET, Version::HTTP_10);
 
         assert!(!response.headers.contains_key("transfer-encoding"));
-        assert!(closes);
+        assert!(learned.closes);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use crate::telemetry::trace::{TRACEPARENT, TRACESTATE};
 
 /// Fields of a request. Most requests have few of these; a look at all names costs less than asking
 /// a map for each.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Seen {
     pub(super) expect: bool,
     pub(super) transfer_encoding: bool,
@@ -24,7 +24,9 @@ impl Seen {
         let mut seen = Self::default();
         let mut cookies = 0;
         for name in headers.iter().map(|(name, _)| name) {
-            if name == header::COOKIE {
+            if name == header::HOST {
+                // In every request.
+            } else if name == header::COOKIE {
                 cookies += 1;
                 seen.several_cookies = cookies > 1;
             } else if name == header::CONTENT_LENGTH {

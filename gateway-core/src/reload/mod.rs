@@ -105,9 +105,10 @@ impl Builder {
         Faults::refuse_any(faults)
     }
 
-    /// Counts a snapshot that was installed and starts its plugins' tasks.
+    /// Counts a snapshot that was installed and starts the tasks of its plugins and upstreams.
     pub(crate) fn installed(&self, snapshot: &Snapshot, runtime: &Handle) {
         snapshot.tasks.start(runtime);
+        snapshot.upstreams().iter().for_each(|upstream| upstream.start(runtime));
         self.next.store(snapshot.revision.number + 1, Ordering::Relaxed);
         self.store.sweep();
         let (revision, metrics) = (&snapshot.revision, &self.metrics);

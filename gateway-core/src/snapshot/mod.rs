@@ -2,6 +2,7 @@
 
 mod compile;
 mod store;
+mod tasks;
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -14,10 +15,10 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use ipnet::IpNet;
 
 use crate::config::Config;
-use crate::plugin::Chain;
+use crate::plugin::{Chain, Mounted, Reply};
 use crate::routing::RouteTable;
 use crate::telemetry::{ListenerMetrics, RouteMetrics};
-use crate::upstream::Upstream;
+use crate::upstream::{Breaker, Each, Upstream};
 
 pub use compile::{Compiler, compile};
 pub use store::Store;
@@ -93,7 +94,23 @@ pub struct RoutePlan {
     pub(crate) total: Option<Duration>,
     /// Its plugins, by the listener the request came through.
     pub(crate) chains: Box<[Arc<Chain>]>,
+    /// The breakers before its upstream, by the listener the request came through.
+    fuses: Option<Box<[Box<[Fuse]>]>>,
     pub(crate) metrics: Arc<RouteMetrics>,
+}
+
+/// The breakers that a plugin puts before an upstream, and the plugin's place in the chain.
+pub(crate) struct Fuse {
+    pub(crate) place: usize,
+    pub(crate) breakers: Breakers,
+    /// What is answered in place of what they refuse.
+    pub(crate) reply: Option<Reply>,
+}
+
+/// One breaker, or one for each endpoint.
+pub(crate) enum Breakers {
+    One(Arc<Breaker>),
+    Each(Arc<Each>),
 }
 
 impl RoutePlan {
@@ -103,6 +120,24 @@ impl RoutePlan {
             Action::Upstream(upstream) => Some(upstream),
             Action::Reply(_) => None,
         }
+    }
+
+    /// All breakers before its upstream, with the plugins that put them there.
+    pub(crate) fn breakers(&self) -> impl Iterator<Item = (&Arc<Mounted>, &Breakers)> {
+        let fuses = self.fuses.iter().flatten().zip(&self.chains);
+        fuses.flat_map(|(fuses, chain)| {
+            fuses.iter().map(|fuse| (chain.plugin(fuse.place), &fuse.breakers))
+        })
+    }
+
+    pub(crate) fn has_fuses(&self) -> bool {
+        self.fuses.is_some()
+    }
+
+    /// The breakers before its upstream for requests that come through `listener`.
+    pub(crate) fn fuses(&self, listener: &ListenerPlan) -> &[Fuse] {
+        let fuses = self.fuses.as_ref().and_then(|fuses| fuses.get(usize::from(listener.index)));
+        fuses.map_or(&[], |fuses| fuses)
     }
 
     /// Its plugins for requests that come through `listener`.
@@ -126,7 +161,7 @@ pub struct Snapshot {
     /// For requests that no route takes.
     pub(crate) unrouted: Arc<RouteMetrics>,
     /// Tasks that plugins run while this snapshot is in use; taken when it is installed.
-    pub(crate) tasks: compile::Tasks,
+    pub(crate) tasks: tasks::Tasks,
 }
 
 impl Snapshot {
@@ -150,6 +185,14 @@ impl Snapshot {
         let listeners = self.listeners.iter().map(|listener| &listener.chain);
         let chains = listeners.chain(self.routes.iter().flat_map(|route| route.chains.iter()));
         chains.flat_map(|chain| chain.plugins()).map(|plugin| &*plugin.name).collect()
+    }
+
+    /// A listener as it is configured here, which it may have been in an earlier snapshot.
+    pub(crate) fn listener_now(&self, before: &Arc<ListenerPlan>) -> Option<&Arc<ListenerPlan>> {
+        match self.listeners.get(usize::from(before.index)) {
+            Some(now) if Arc::ptr_eq(now, before) => Some(now),
+            _ => self.listener(&before.name),
+        }
     }
 
     /// The listener of this name.

@@ -14,9 +14,11 @@ pub use access_log::{AccessLog, AccessLogOptions};
 pub use failure::FailureCode;
 pub use hex::Ascii;
 pub use metrics::{
-    ConnectionEnd, Handles, ListenerMetrics, Metrics, PluginError, PluginMetrics, Refusal,
-    ReloadOutcome, RouteMetrics, UpstreamMetrics,
+    BreakerChange, ConnectionEnd, EjectionReason, Handles, LimiterDecision, ListenerMetrics,
+    Metrics, PluginError, PluginMetrics, Refusal, ReloadOutcome, RetryReason, RouteMetrics,
+    UpstreamMetrics,
 };
+pub(crate) use metrics::{Outcome, observe};
 pub use record::{AttemptRecord, Phases, RequestRecord, StatusSource};
 pub use redaction::Redactor;
 pub use sinks::Telemetry;

@@ -100,6 +100,8 @@ pub struct AttemptRecord {
     pub reused: bool,
     /// Status of the answer, if one came.
     pub status: Option<u16>,
+    /// Another attempt of the same request answered first, so that this one was given up.
+    pub lost: bool,
 }
 
 /// Who chose the status that the client saw.
@@ -171,6 +173,7 @@ impl<'a> RequestRecord<'a> {
             connect: Some(Duration::from_micros(900)),
             reused: false,
             status: Some(200),
+            lost: false,
         };
         const AGENT: &str = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36";
         static REQUEST: LazyLock<HeaderMap> = LazyLock::new(|| field(header::USER_AGENT, AGENT));

@@ -2,12 +2,13 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 
 use super::access_log::{AccessLog, AccessLogOptions, Field, Format, Output};
-use super::metrics::{Handles, Metrics, observe};
+use super::metrics::Metrics;
 use super::{Redactor, RequestRecord};
 use crate::config::{AccessLogConfig, LogFormat, LogOutput};
 
@@ -18,6 +19,8 @@ const LAST_LINES: Duration = Duration::from_secs(2);
 pub struct Telemetry {
     metrics: Arc<Metrics>,
     log: ArcSwapOption<AccessLog>,
+    /// Whether there is a log: asked at every request, which a look at `log` is too dear for.
+    writes: AtomicBool,
     redactor: Arc<Redactor>,
 }
 
@@ -29,7 +32,8 @@ impl Telemetry {
     pub(crate) fn start(metrics: Arc<Metrics>, config: &AccessLogConfig) -> io::Result<Self> {
         let redactor = Arc::new(Redactor::default());
         let log = open(config, &redactor, &metrics)?;
-        Ok(Self { metrics, log: ArcSwapOption::new(log.map(Arc::new)), redactor })
+        let writes = AtomicBool::new(log.is_some());
+        Ok(Self { metrics, log: ArcSwapOption::new(log.map(Arc::new)), writes, redactor })
     }
 
     /// Opens the access log that a new config asks for, beside the one in use.
@@ -42,14 +46,19 @@ impl Telemetry {
 
     /// Puts a prepared access log in the place of the one in use, which writes what it has.
     pub(crate) fn install(&self, log: Option<Arc<AccessLog>>) {
+        self.writes.store(log.is_some(), Ordering::Relaxed);
         if let Some(before) = self.log.swap(log) {
             before.flush(LAST_LINES);
         }
     }
 
-    /// Takes a finished request's record.
-    pub(crate) fn record(&self, record: &RequestRecord<'_>, handles: Handles<'_>) {
-        observe(record, handles);
+    /// Whether anything is written of requests. May be late by one reload.
+    pub(crate) fn writes(&self) -> bool {
+        self.writes.load(Ordering::Relaxed)
+    }
+
+    /// Writes a finished request's record.
+    pub(crate) fn write(&self, record: &RequestRecord<'_>) {
         if let Some(log) = &*self.log.load() {
             log.write(record);
         }

@@ -11,6 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::idle::Idle;
+use super::transport::Cut;
 use super::{CoarseClock, SocketId};
 use crate::listener::ClientWaits;
 use crate::telemetry::FailureCode;
@@ -27,13 +28,31 @@ const IDLE_ROUNDS: u64 = 10;
 /// How soon to look again at an exchange that waits for its client.
 const STALLED: u64 = 100;
 
+/// What an attempt runs on, and how it is ended from outside.
+#[derive(Clone, Debug)]
+pub(crate) enum Line {
+    /// A connection of its own.
+    Connection(SocketId),
+    /// One stream of a connection.
+    Stream(Arc<Cut>),
+}
+
+impl Line {
+    fn end(&self) {
+        match self {
+            Self::Connection(socket) => drop(socket.shut_down()),
+            Self::Stream(cut) => cut.now(),
+        }
+    }
+}
+
 /// What one request waits for.
 struct Slot {
     started: u64,
     total: u64,
     deadline: u64,
     reason: FailureCode,
-    socket: Option<SocketId>,
+    line: Option<Line>,
     /// Whether the request is still on its way up.
     sending: bool,
     waits: Arc<ClientWaits>,
@@ -73,7 +92,7 @@ impl Watch {
             total: u64::MAX,
             deadline: u64::MAX,
             reason: FailureCode::X7,
-            socket: None,
+            line: None,
             sending: false,
             waits,
             fired: None,
@@ -98,6 +117,11 @@ impl Watch {
             total: AtomicU64::new(u64::MAX),
             attached: AtomicBool::new(false),
         }
+    }
+
+    /// The moment by the coarse clock, in milliseconds.
+    pub(crate) fn now(&self) -> u64 {
+        self.clock.now()
     }
 
     /// How many requests are in flight, and the age of the oldest.
@@ -160,8 +184,8 @@ impl Slot {
 
     fn end(&mut self, reason: FailureCode) {
         self.fired = Some(reason);
-        if let Some(socket) = self.socket {
-            socket.shut_down();
+        if let Some(line) = &self.line {
+            line.end();
         }
     }
 }
@@ -197,27 +221,23 @@ impl Watched {
     /// it can: a connection from the pool may have been shut down at the last moment, and the
     /// request's time may have been up before it had a connection.
     #[must_use]
-    pub(crate) fn attach(
-        &self,
-        socket: Option<SocketId>,
-        reason: FailureCode,
-        after: Duration,
-    ) -> bool {
+    pub(crate) fn attach(&self, line: Option<Line>, reason: FailureCode, after: Duration) -> bool {
         let deadline = self.watch.clock.deadline(after, ROUND);
         self.attached.store(true, Ordering::Relaxed);
         let mut slots = self.watch.slots(self.worker);
         let slot = &mut slots.slots[self.place];
-        slot.socket = socket;
+        slot.line = line;
         slot.deadline = deadline;
         slot.reason = reason;
         slot.sending = false;
         let fired = slot.fired.is_some();
-        let Some(socket) = socket else { return !fired };
-        let usable = slots.idle.take(&socket) && !fired;
-        if fired {
-            socket.shut_down();
+        if fired && let Some(line) = &slot.line {
+            line.end();
         }
-        usable
+        match slot.line {
+            Some(Line::Connection(socket)) => slots.idle.take(&socket) && !fired,
+            _ => !fired,
+        }
     }
 
     /// The exchange is complete: its connection is no longer this request's. In the pool it may
@@ -231,11 +251,11 @@ impl Watched {
         let mut slots = self.watch.slots(self.worker);
         let slot = &mut slots.slots[self.place];
         slot.deadline = u64::MAX;
-        match slot.socket.take() {
+        match slot.line.take() {
             // The pool looks at what it is given, and keeps nothing that has ended.
-            Some(socket) if keepalive.is_zero() => drop(socket.shut_down()),
-            Some(socket) => slots.idle.park(socket, until),
-            None => {}
+            Some(Line::Connection(socket)) if keepalive.is_zero() => drop(socket.shut_down()),
+            Some(Line::Connection(socket)) => slots.idle.park(socket, until),
+            Some(Line::Stream(_)) | None => {}
         }
     }
 
@@ -266,6 +286,12 @@ impl Watched {
         self.with(|slot| slot.deadline = u64::MAX);
     }
 
+    /// The attempt has failed, and another one begins: whatever ended it is over.
+    pub(crate) fn rearm(&self) {
+        self.detach();
+        self.with(|slot| slot.fired = None);
+    }
+
     /// The exchange has failed: its connection is no longer this request's.
     pub(crate) fn detach(&self) {
         if !self.attached.load(Ordering::Relaxed) {
@@ -273,7 +299,7 @@ impl Watched {
         }
         self.attached.store(false, Ordering::Relaxed);
         self.with(|slot| {
-            slot.socket = None;
+            slot.line = None;
             slot.deadline = u64::MAX;
         });
     }
@@ -281,6 +307,11 @@ impl Watched {
     /// Why the watch ended the exchange, if it did.
     pub(crate) fn fired(&self) -> Option<FailureCode> {
         self.watch.slots(self.worker).slots[self.place].fired
+    }
+
+    /// The moment by the coarse clock, in milliseconds.
+    pub(crate) fn now(&self) -> u64 {
+        self.watch.now()
     }
 
     /// How much of the request's total time is left; `None` if it has no limit.
@@ -316,7 +347,11 @@ mod tests {
         let (mut client, _server, socket) = connection();
         let watched = watch.begin(0, Arc::default());
 
-        assert!(watched.attach(Some(socket), FailureCode::X3, Duration::from_millis(30)));
+        assert!(watched.attach(
+            Some(Line::Connection(socket)),
+            FailureCode::X3,
+            Duration::from_millis(30)
+        ));
 
         assert_eq!(client.read(&mut [0; 1]).unwrap(), 0, "the read ends without a byte");
         assert_eq!(watched.fired(), Some(FailureCode::X3));
@@ -328,7 +363,11 @@ mod tests {
         let (mut client, _server, socket) = connection();
         let watched = watch.begin(0, Arc::default());
 
-        assert!(watched.attach(Some(socket), FailureCode::X4, Duration::from_secs(60)));
+        assert!(watched.attach(
+            Some(Line::Connection(socket)),
+            FailureCode::X4,
+            Duration::from_secs(60)
+        ));
         watched.limit_total(Duration::from_millis(30));
 
         assert_eq!(client.read(&mut [0; 1]).unwrap(), 0);
@@ -345,7 +384,11 @@ mod tests {
             thread::yield_now();
         }
 
-        assert!(!watched.attach(Some(socket), FailureCode::X3, Duration::from_secs(60)));
+        assert!(!watched.attach(
+            Some(Line::Connection(socket)),
+            FailureCode::X3,
+            Duration::from_secs(60)
+        ));
 
         assert_eq!(client.read(&mut [0; 1]).unwrap(), 0);
     }
@@ -355,7 +398,11 @@ mod tests {
         let watch = Watch::start(1).unwrap();
         let (mut client, _server, socket) = connection();
         let watched = watch.begin(0, Arc::default());
-        assert!(watched.attach(Some(socket), FailureCode::X3, Duration::from_secs(60)));
+        assert!(watched.attach(
+            Some(Line::Connection(socket)),
+            FailureCode::X3,
+            Duration::from_secs(60)
+        ));
 
         watched.release(Duration::from_millis(30));
 

@@ -4,7 +4,7 @@ use gateway_core::plugin::{Class, Spec};
 use serde_json::Value;
 
 use super::config::Reference;
-use super::{Page, module_docs, read, table};
+use super::{Page, module_docs, read, repository, table};
 
 pub(super) fn pages() -> Vec<Page> {
     let specs = gateway_plugins::all();
@@ -45,7 +45,8 @@ fn page(spec: &Spec) -> Page {
 
 fn source(spec: &Spec) -> String {
     let module = spec.kind.replace('-', "_");
-    format!("gateway-plugins/src/{module}.rs")
+    let [file, folder] = ["", "/mod"].map(|part| format!("gateway-plugins/src/{module}{part}.rs"));
+    if repository().join(&file).exists() { file } else { folder }
 }
 
 fn failure(class: Class) -> &'static str {

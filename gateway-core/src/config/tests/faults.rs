@@ -24,8 +24,8 @@ routes: []
 gateway.yaml:2:1  listenres: unknown key `listenres`, did you mean `listeners`?
 gateway.yaml:5:14  listeners[0].address: expected an address such as `0.0.0.0:8080`, got `0.0.0.0`; the port is missing
 gateway.yaml:6:24  listeners[0].timeouts.header: expected a duration such as `10s`, got the number 10
-gateway.yaml:9:17  upstreams[0].endpoints[0]: host names are not resolved yet; write ip:port such as `10.0.0.1:8080`, not `users.internal:8080`
-gateway.yaml:10:5  upstreams[0].colour: unknown key `colour`; there is `balance`, `endpoints`, `header_case`, `name`, `timeouts`"
+gateway.yaml:9:17  upstreams[0].endpoints[0]: a name stands for several endpoints; write `discover: {dns: users.internal:8080}`, not an endpoint `users.internal:8080`
+gateway.yaml:10:5  upstreams[0].colour: unknown key `colour`; there is `balance`, `discover`, `endpoints`, `header_case`, `health`, `limits`, `name`, `prefer`, `protocol`, `proxy_protocol`, `retry`, `spill_below`, `sticky`, `streams_per_connection`, `timeouts`, `tls`"
     );
 }
 

@@ -43,6 +43,7 @@ impl GatewayIo {
     }
 
     /// A message may not pass. Those before it are still served.
+    #[cold]
     fn stop_at(&mut self, bad: Bad, awaited: bool) -> io::Result<usize> {
         let served = self.conn.requests() == bad.message;
         if bad.wrong == Wrong::Body && bad.good == 0 && !awaited && served {
@@ -59,6 +60,7 @@ impl GatewayIo {
     }
 
     /// The head that may not pass is the next to be answered.
+    #[cold]
     fn meet_doom(&mut self) {
         let Some(wrong) = self.doom.take() else { return };
         let (answer, why) = match wrong {
@@ -77,6 +79,7 @@ impl GatewayIo {
     }
 
     /// Gives the connection an answer of our own and its end.
+    #[cold]
     fn refuse(&mut self, answer: &'static [u8], why: ConnectionEnd) {
         self.conn.linger();
         self.answer = Some(answer);
@@ -84,6 +87,7 @@ impl GatewayIo {
     }
 
     /// The connection is over for Pingora. A client that closes between requests is no event.
+    #[cold]
     fn end(&mut self, why: ConnectionEnd) {
         let usual = why == ConnectionEnd::ClientClosed && self.conn.phase() == Phase::Idle;
         if !std::mem::replace(&mut self.ended, true) && !usual {
@@ -92,6 +96,7 @@ impl GatewayIo {
     }
 
     /// What the connection's silence means, once its time is up.
+    #[cold]
     fn time_is_up(&mut self) {
         match self.conn.phase() {
             Phase::Head if self.meter.in_head() => {

@@ -193,6 +193,10 @@ fn push_attempt(line: &mut Vec<u8>, attempt: &AttemptRecord) {
         push_key(line, "status");
         push_number(line, status.into());
     }
+    if attempt.lost {
+        push_key(line, "lost");
+        line.extend_from_slice(b"true");
+    }
     push_key(line, "started_ms");
     push_millis(line, attempt.started);
     push_key(line, "duration_ms");

@@ -1,6 +1,10 @@
 //! Every metric family: its name, kind, unit, labels and meaning. Families are made from this table.
 
-use super::labels::{ATTEMPT_OUTCOMES, CLOSED, METHODS, PLUGIN_ERRORS, REFUSALS, STATUSES};
+use super::labels::{
+    ATTEMPT_OUTCOMES, BREAKER_STATES, CHECK_OUTCOMES, CLOSED, EJECTION_REASONS, ENDPOINT_STATES,
+    LIMITER_DECISIONS, LOOK_OUTCOMES, METHODS, OVERFLOWS, PLUGIN_ERRORS, REFUSALS, RETRY_REASONS,
+    STATUSES,
+};
 use crate::telemetry::failure::FailureCode;
 
 /// One family, as the docs list it.
@@ -95,13 +99,25 @@ families! {
     REFUSED = times(REFUSALS.len(), doc("gateway_connections_refused_total", "connections", Listener, &["listener", "reason"], "Client connections closed at once, by the limit that refused them."));
     ENDED = times(CLOSED.len(), doc("gateway_connections_ended_total", "connections", Listener, &["listener", "reason"], "Client connections that ended before a request head was read."));
     FIRST_BYTE = histogram(doc("gateway_request_first_byte_seconds", "seconds", Upstream, &["upstream"], "Time from an attempt's start to the first byte of its answer."), REQUEST_SECONDS);
-    ATTEMPTS = times(ATTEMPT_OUTCOMES.len(), doc("gateway_upstream_attempts_total", "attempts", Upstream, &["upstream", "outcome"], "Attempts, by failure code, or ok if an answer came."));
+    ATTEMPTS = times(ATTEMPT_OUTCOMES.len(), doc("gateway_upstream_attempts_total", "attempts", Upstream, &["upstream", "outcome"], "Attempts, by failure code, ok if an answer came, or lost if another attempt answered first."));
     CONNECT = histogram(doc("gateway_upstream_connect_seconds", "seconds", Upstream, &["upstream"], "Time to open a connection to an endpoint, TLS included."), CONNECT_SECONDS);
     UPSTREAM_CONNECTIONS = times(2, doc("gateway_upstream_connections_total", "connections", Upstream, &["upstream", "reused"], "Connections that attempts ran on, new or from the pool."));
     UPSTREAM_IN_FLIGHT = gauge(doc("gateway_upstream_requests_in_flight", "requests", Upstream, &["upstream"], "Requests given to an endpoint and not answered."));
+    ENDPOINTS = times(ENDPOINT_STATES.len(), gauge(doc("gateway_upstream_endpoints", "endpoints", Upstream, &["upstream", "state"], "Endpoints, by whether and why they can be chosen.")));
+    EJECTIONS = times(EJECTION_REASONS.len(), doc("gateway_upstream_ejections_total", "ejections", Upstream, &["upstream", "reason"], "Endpoints taken out for a while for what became of requests."));
+    DISCOVERIES = times(LOOK_OUTCOMES.len(), doc("gateway_upstream_discoveries_total", "looks", Upstream, &["upstream", "outcome"], "Looks for endpoints in DNS or a file, by outcome."));
+    LIMIT = gauge(doc("gateway_upstream_limit", "requests", Upstream, &["upstream"], "Requests that may be in flight at an upstream; 0 where nothing limits them."));
+    CHECKS = times(CHECK_OUTCOMES.len(), doc("gateway_upstream_health_checks_total", "checks", Upstream, &["upstream", "outcome"], "Health checks made, by outcome."));
+    RETRIES = times(RETRY_REASONS.len(), doc("gateway_upstream_retries_total", "attempts", Upstream, &["upstream", "reason"], "Attempts that were repeated, by what was wrong with them."));
+    RETRIES_REFUSED = doc("gateway_upstream_retries_refused_total", "attempts", Upstream, &["upstream"], "Attempts that were not repeated because the budget was used up.");
+    WAITING = gauge(doc("gateway_upstream_queue_length", "requests", Upstream, &["upstream"], "Requests that wait for others to end."));
+    OVERFLOWED = times(OVERFLOWS.len(), doc("gateway_upstream_overflows_total", "requests", Upstream, &["upstream", "reason"], "Requests refused because too many were in flight."));
+    BREAKERS = times(BREAKER_STATES.len(), gauge(doc("gateway_upstream_breakers", "breakers", Upstream, &["upstream", "state"], "Circuit breakers before the upstream and its endpoints, by state; half open is probing.")));
+    BREAKER_CHANGES = times(BREAKER_STATES.len(), doc("gateway_upstream_breaker_changes_total", "changes", Upstream, &["upstream", "state"], "Changes of circuit breakers, by the state that followed."));
     PLUGIN_DURATION = histogram(doc("gateway_plugin_duration_seconds", "seconds", Plugin, &["plugin"], "Time a request spent in the plugin."), PLUGIN_SECONDS);
     PLUGIN_FAILURES = times(PLUGIN_ERRORS.len(), doc("gateway_plugin_errors_total", "errors", Plugin, &["plugin", "kind"], "Hooks that failed or panicked."));
     PLUGIN_REPLIES = doc("gateway_plugin_replies_total", "requests", Plugin, &["plugin"], "Requests that the plugin answered itself.");
+    LIMITER = times(LIMITER_DECISIONS.len(), doc("gateway_limiter_decisions_total", "requests", Plugin, &["plugin", "decision"], "Requests that a limiter counted, by what it made of them; would_limit where it is only tried."));
     REVISION = gauge(doc("gateway_config_revision_info", "info", Gateway, &["revision", "digest"], "Always 1; the labels name the config in use."));
     RELOADS = times(2, doc("gateway_config_reloads_total", "reloads", Gateway, &["outcome"], "Reloads tried, by outcome."));
     LAST_RELOAD = times(2, gauge(doc("gateway_config_last_reload_timestamp_seconds", "seconds", Gateway, &["outcome"], "When a reload last had this outcome, since 1970.")));

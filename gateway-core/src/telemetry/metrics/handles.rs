@@ -88,6 +88,31 @@ handle! {
             vec![["false", "true"][place]]
         },
         upstream_in_flight: Series<IntGaugeVec, { 1 }> = no_more_labels,
+        endpoints: Series<IntGaugeVec, { ENDPOINT_STATES.len() }> = |place| {
+            vec![ENDPOINT_STATES[place]]
+        },
+        ejections: Series<IntCounterVec, { EJECTION_REASONS.len() }> = |place| {
+            vec![EJECTION_REASONS[place]]
+        },
+        checks: Series<IntCounterVec, { CHECK_OUTCOMES.len() }> = |place| {
+            vec![CHECK_OUTCOMES[place]]
+        },
+        discoveries: Series<IntCounterVec, { LOOK_OUTCOMES.len() }> = |place| {
+            vec![LOOK_OUTCOMES[place]]
+        },
+        retries: Series<IntCounterVec, { RETRY_REASONS.len() }> = |place| {
+            vec![RETRY_REASONS[place]]
+        },
+        retries_refused: Series<IntCounterVec, { 1 }> = no_more_labels,
+        breakers: Series<IntGaugeVec, { BREAKER_STATES.len() }> = |place| {
+            vec![BREAKER_STATES[place]]
+        },
+        breaker_changes: Series<IntCounterVec, { BREAKER_STATES.len() }> = |place| {
+            vec![BREAKER_STATES[place]]
+        },
+        limit: Series<IntGaugeVec, { 1 }> = no_more_labels,
+        waiting: Series<IntGaugeVec, { 1 }> = no_more_labels,
+        overflows: Series<IntCounterVec, { OVERFLOWS.len() }> = |place| vec![OVERFLOWS[place]],
     }
 }
 
@@ -99,6 +124,9 @@ handle! {
             vec![PLUGIN_ERRORS[place]]
         },
         plugin_replies: Series<IntCounterVec, { 1 }> = no_more_labels,
+        limiter_decisions: Series<IntCounterVec, { LIMITER_DECISIONS.len() }> = |place| {
+            vec![LIMITER_DECISIONS[place]]
+        },
     }
 }
 
@@ -139,10 +167,78 @@ impl UpstreamMetrics {
     }
 }
 
+impl UpstreamMetrics {
+    /// So many of the endpoints are in this state, by its name.
+    pub fn set_endpoints(&self, state: &str, endpoints: usize) {
+        let place = ENDPOINT_STATES.iter().position(|known| *known == state);
+        let gauge = place.and_then(|place| self.endpoints.at(place));
+        gauge.iter().for_each(|gauge| gauge.set(i64::try_from(endpoints).unwrap_or(i64::MAX)));
+    }
+
+    /// An endpoint was taken out.
+    pub fn ejected(&self, reason: EjectionReason) {
+        count(&self.ejections, reason as usize, 1);
+    }
+
+    /// A circuit breaker before the upstream became this.
+    pub fn breaker_changed(&self, to: BreakerChange) {
+        count(&self.breaker_changes, to as usize, 1);
+    }
+
+    /// So many circuit breakers before the upstream are closed, open and half open.
+    pub fn set_breakers(&self, counts: [usize; BREAKER_STATES.len()]) {
+        for (place, count) in counts.into_iter().enumerate() {
+            let count = i64::try_from(count).unwrap_or(i64::MAX);
+            self.breakers.at(place).iter().for_each(|gauge| gauge.set(count));
+        }
+    }
+
+    /// So many requests may be in flight; `None` where nothing limits them.
+    pub fn set_limit(&self, requests: Option<u32>) {
+        let limit = requests.unwrap_or(0).into();
+        self.limit.at(0).iter().for_each(|gauge| gauge.set(limit));
+    }
+
+    /// So many requests wait for others to end.
+    pub fn set_waiting(&self, requests: u32) {
+        self.waiting.at(0).iter().for_each(|gauge| gauge.set(requests.into()));
+    }
+
+    /// A request was refused because too many were in flight: at once, or after it had waited.
+    pub fn overflowed(&self, waited: bool) {
+        count(&self.overflows, usize::from(waited), 1);
+    }
+
+    /// An attempt is repeated.
+    pub fn retried(&self, reason: RetryReason) {
+        count(&self.retries, reason as usize, 1);
+    }
+
+    /// An attempt is not repeated because the budget is used up.
+    pub fn retry_refused(&self) {
+        count(&self.retries_refused, 0, 1);
+    }
+
+    /// An endpoint was checked.
+    pub fn checked(&self, good: bool) {
+        count(&self.checks, usize::from(!good), 1);
+    }
+
+    /// Endpoints were looked for.
+    pub fn looked(&self, good: bool) {
+        count(&self.discoveries, usize::from(!good), 1);
+    }
+}
+
 impl PluginMetrics {
     /// A hook failed.
     pub fn failed(&self, error: PluginError) {
         count(&self.plugin_errors, error as usize, 1);
+    }
+
+    /// The plugin, a limiter, decided this.
+    pub fn decided(&self, decision: LimiterDecision) {
+        count(&self.limiter_decisions, decision as usize, 1);
     }
 
     /// The plugin answered a request itself.

@@ -32,9 +32,10 @@ pub(super) fn status_class(status: Option<u16>) -> usize {
     }
 }
 
-/// `ok`, then every failure code.
-pub(super) const ATTEMPT_OUTCOMES: [&str; FailureCode::ALL.len() + 1] = {
-    let mut outcomes = ["ok"; FailureCode::ALL.len() + 1];
+/// `ok`, then every failure code, then `lost`.
+pub(super) const ATTEMPT_OUTCOMES: [&str; FailureCode::ALL.len() + 2] = {
+    let mut outcomes = ["ok"; FailureCode::ALL.len() + 2];
+    outcomes[FailureCode::ALL.len() + 1] = "lost";
     let mut index = 0;
     while index < FailureCode::ALL.len() {
         outcomes[index + 1] = FailureCode::ALL[index].code();
@@ -44,8 +45,12 @@ pub(super) const ATTEMPT_OUTCOMES: [&str; FailureCode::ALL.len() + 1] = {
 };
 
 /// The place of an attempt's outcome in [`ATTEMPT_OUTCOMES`].
-pub(super) fn attempt_outcome(failure: Option<FailureCode>) -> usize {
-    failure.map_or(0, |failure| failure.index() + 1)
+pub(super) fn attempt_outcome(failure: Option<FailureCode>, lost: bool) -> usize {
+    match failure {
+        _ if lost => FailureCode::ALL.len() + 1,
+        Some(failure) => failure.index() + 1,
+        None => 0,
+    }
 }
 
 /// Which limit refused a connection.
@@ -97,6 +102,86 @@ pub(super) const CLOSED: [&str; 7] = [
     "io",
 ];
 
+/// Why an endpoint was taken out for what became of requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum EjectionReason {
+    /// Failures in a row.
+    InARow,
+    /// The share of requests that failed.
+    Ratio,
+    /// The time its answers took.
+    Latency,
+}
+
+pub(super) const EJECTION_REASONS: [&str; 3] = ["consecutive_failures", "failure_ratio", "latency"];
+
+/// Why a request was not let in where too many were in flight.
+pub(super) const OVERFLOWS: [&str; 2] = ["queue_full", "queue_timeout"];
+
+/// Why an attempt was repeated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum RetryReason {
+    /// There was no connection.
+    ConnectFailure,
+    /// The endpoint had not looked at it.
+    RefusedStream,
+    /// The connection ended before an answer began.
+    Reset,
+    /// No answer began in time.
+    Timeout,
+    /// The answer was not HTTP.
+    BadResponse,
+    /// The status of the answer.
+    Status,
+    /// No answer had begun after the usual time: it was not repeated but sent a second time.
+    Hedge,
+}
+
+pub(super) const RETRY_REASONS: [&str; 7] =
+    ["connect_failure", "refused_stream", "reset", "timeout", "bad_response", "status", "hedge"];
+
+/// The states of endpoints, by the names that the admin address has for them.
+pub(super) const ENDPOINT_STATES: [&str; 5] =
+    ["usable", "unchecked", "unhealthy", "ejected", "drained"];
+
+/// How looks for endpoints ended.
+pub(super) const LOOK_OUTCOMES: [&str; 2] = ["success", "failure"];
+
+/// What a circuit breaker became.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum BreakerChange {
+    /// Everything goes through.
+    Closed,
+    /// Nothing does.
+    Open,
+    /// Probes do.
+    HalfOpen,
+}
+
+/// The states of circuit breakers. Half open is called by another name: no value may be the end of
+/// another.
+pub(super) const BREAKER_STATES: [&str; 3] = ["closed", "open", "probing"];
+
+/// What health checks said.
+pub(super) const CHECK_OUTCOMES: [&str; 2] = ["pass", "fail"];
+
+/// What a limiter made of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum LimiterDecision {
+    /// It passed.
+    Allowed,
+    /// It was refused.
+    Limited,
+    /// It passed, because the limiter is only tried: else it would have been refused.
+    WouldLimit,
+}
+
+pub(super) const LIMITER_DECISIONS: [&str; 3] = ["allowed", "limited", "would_limit"];
+
 /// How a hook of a plugin failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -135,7 +220,7 @@ mod tests {
         {
             assert_eq!(STATUSES[status_class(status)], class);
         }
-        assert_eq!(ATTEMPT_OUTCOMES[attempt_outcome(Some(FailureCode::U4))], "U4");
+        assert_eq!(ATTEMPT_OUTCOMES[attempt_outcome(Some(FailureCode::U4), false)], "U4");
         assert_eq!(REFUSALS[Refusal::Draining as usize], "draining");
         assert_eq!(CLOSED[ConnectionEnd::Io as usize], "io");
     }
@@ -146,12 +231,14 @@ mod tests {
     fn no_label_value_is_the_end_of_another() {
         let requests: Vec<String> =
             METHODS.iter().flat_map(|m| STATUSES.iter().map(move |s| format!("{m}{s}"))).collect();
-        let sets: [Vec<&str>; 5] = [
+        let sets: [Vec<&str>; 7] = [
             requests.iter().map(String::as_str).collect(),
             ATTEMPT_OUTCOMES.to_vec(),
             REFUSALS.to_vec(),
             CLOSED.to_vec(),
             PLUGIN_ERRORS.to_vec(),
+            BREAKER_STATES.to_vec(),
+            LIMITER_DECISIONS.to_vec(),
         ];
         for set in sets {
             for (a, b) in set.iter().flat_map(|a| set.iter().map(move |b| (a, b))) {

@@ -10,8 +10,12 @@ mod series;
 
 pub use documented::{DOCUMENTED, Kind, MetricDoc, series_bound};
 pub use handles::{Held, ListenerMetrics, PluginMetrics, RouteMetrics, UpstreamMetrics};
-pub use labels::{ConnectionEnd, PluginError, Refusal, ReloadOutcome};
-pub use observe::{Handles, observe};
+pub use labels::{
+    BreakerChange, ConnectionEnd, EjectionReason, LimiterDecision, PluginError, Refusal,
+    ReloadOutcome, RetryReason,
+};
+pub use observe::Handles;
+pub(crate) use observe::{Outcome, observe};
 
 use super::access_log::Losses;
 use families::Families;

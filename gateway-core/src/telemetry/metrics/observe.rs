@@ -1,9 +1,12 @@
-//! From a record to its metrics: one function that moves all of them.
+//! From a request's outcome to its metrics: one function that moves all of them.
 
 use super::handles::{PluginMetrics, RouteMetrics, UpstreamMetrics, count, time};
 use super::labels::{STATUSES, attempt_outcome, method_class, status_class};
-use crate::telemetry::record::RequestRecord;
+use crate::telemetry::failure::FailureCode;
+use crate::telemetry::record::AttemptRecord;
+use http::Method;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Where a request's metrics go; resolved when the snapshot is made, so that none is looked up.
 #[derive(Clone, Copy)]
@@ -12,51 +15,60 @@ pub struct Handles<'a> {
     pub route: &'a RouteMetrics,
     /// The upstream, if one was chosen.
     pub upstream: Option<&'a UpstreamMetrics>,
-    /// The plugins of the chain, at best in the order they run.
+    /// The plugins of the chain, in its order.
     pub plugins: &'a [Arc<PluginMetrics>],
 }
 
-/// Moves every metric that follows from the record; to be called once a request.
-pub fn observe(record: &RequestRecord<'_>, to: Handles<'_>) {
-    let class = method_class(record.method) * STATUSES.len() + status_class(record.status);
-    count(&to.route.requests, class, 1);
-    time(&to.route.duration, record.duration);
-    if let Some(failure) = record.failure {
-        count(&to.route.failures, failure.index(), 1);
-    }
-    if record.bytes_in > 0 {
-        count(&to.route.request_bytes, 0, record.bytes_in);
-    }
-    if record.bytes_out > 0 {
-        count(&to.route.response_bytes, 0, record.bytes_out);
-    }
-    if let Some(upstream) = to.upstream {
-        observe_upstream(record, upstream);
-    }
-    observe_plugins(record, to.plugins);
+/// The part of a finished request's record that metrics are made of. It is known of every request;
+/// the whole record is put together only where someone looks at it.
+#[derive(Clone, Copy)]
+pub(crate) struct Outcome<'a> {
+    pub(crate) method: &'a Method,
+    pub(crate) status: Option<u16>,
+    pub(crate) failure: Option<FailureCode>,
+    pub(crate) duration: Duration,
+    /// From the last attempt's start to the first byte of its answer.
+    pub(crate) first_byte: Option<Duration>,
+    pub(crate) attempts: &'a [AttemptRecord],
+    pub(crate) bytes_in: u64,
+    pub(crate) bytes_out: u64,
+    /// Time spent in each plugin, by its place in the chain.
+    pub(crate) plugin_times: &'a [Duration],
 }
 
-fn observe_upstream(record: &RequestRecord<'_>, upstream: &UpstreamMetrics) {
-    if let Some(first_byte) = record.phases.upstream_first_byte {
+/// Moves every metric that follows from the outcome; to be called once a request.
+pub(crate) fn observe(outcome: &Outcome<'_>, to: Handles<'_>) {
+    let class = method_class(outcome.method) * STATUSES.len() + status_class(outcome.status);
+    count(&to.route.requests, class, 1);
+    time(&to.route.duration, outcome.duration);
+    if let Some(failure) = outcome.failure {
+        count(&to.route.failures, failure.index(), 1);
+    }
+    if outcome.bytes_in > 0 {
+        count(&to.route.request_bytes, 0, outcome.bytes_in);
+    }
+    if outcome.bytes_out > 0 {
+        count(&to.route.response_bytes, 0, outcome.bytes_out);
+    }
+    if let Some(upstream) = to.upstream {
+        observe_upstream(outcome, upstream);
+    }
+    for (plugin, spent) in to.plugins.iter().zip(outcome.plugin_times) {
+        time(&plugin.plugin_duration, *spent);
+    }
+}
+
+fn observe_upstream(outcome: &Outcome<'_>, upstream: &UpstreamMetrics) {
+    if let Some(first_byte) = outcome.first_byte {
         time(&upstream.first_byte, first_byte);
     }
-    for attempt in record.attempts {
-        count(&upstream.attempts, attempt_outcome(attempt.failure), 1);
+    for attempt in outcome.attempts {
+        count(&upstream.attempts, attempt_outcome(attempt.failure, attempt.lost), 1);
         if attempt.reused || attempt.connect.is_some() {
             count(&upstream.upstream_connections, usize::from(attempt.reused), 1);
         }
         if let Some(connect) = attempt.connect {
             time(&upstream.connect, connect);
-        }
-    }
-}
-
-/// Looks for a plugin's handle where it stands in the chain first, then everywhere.
-fn observe_plugins(record: &RequestRecord<'_>, plugins: &[Arc<PluginMetrics>]) {
-    for (place, (name, duration)) in record.plugin_times.iter().enumerate() {
-        let mut candidates = plugins.get(place).into_iter().chain(plugins);
-        if let Some(plugin) = candidates.find(|plugin| plugin.name() == *name) {
-            time(&plugin.plugin_duration, *duration);
         }
     }
 }

@@ -19,27 +19,8 @@ impl LeastRequests {
     /// The less busy of the endpoints that two random numbers stand for. `load` tells how many
     /// requests an endpoint has in flight.
     pub fn next(&self, random: [u32; 2], load: impl Fn(usize) -> u32) -> Option<usize> {
-        let first = self.pick.next(random[0])?;
-        let second = self.other_than(first, random[1])?;
+        let (first, second) = two(&self.pick, random)?;
         Some(if self.is_busier(first, second, load) { second } else { first })
-    }
-
-    /// An endpoint for this number that is not `taken`, if there is another.
-    fn other_than(&self, taken: usize, random: u32) -> Option<usize> {
-        let found = self.pick.next(random)?;
-        if found != taken || self.pick.choices() < 2 {
-            return Some(found);
-        }
-        // The same endpoint again: the number's bits in another order stand for others.
-        let mut random = random;
-        for _ in 0..4 {
-            random = random.wrapping_mul(0x9e37_79b1).rotate_left(13) ^ 0x5bd1_e995;
-            let found = self.pick.next(random)?;
-            if found != taken {
-                return Some(found);
-            }
-        }
-        Some(taken)
     }
 
     /// Whether `first` has more to do for its weight once it is given one request more.
@@ -49,6 +30,25 @@ impl LeastRequests {
         // Compares load ÷ weight without dividing.
         first.0 * second.1 > second.0 * first.1
     }
+}
+
+/// The endpoints that two random numbers stand for: two different ones, if there are.
+pub(super) fn two(pick: &Random, random: [u32; 2]) -> Option<(usize, usize)> {
+    let first = pick.next(random[0])?;
+    let second = pick.next(random[1])?;
+    if second != first || pick.choices() < 2 {
+        return Some((first, second));
+    }
+    // The same endpoint again: the number's bits in another order stand for others.
+    let mut random = random[1];
+    for _ in 0..4 {
+        random = random.wrapping_mul(0x9e37_79b1).rotate_left(13) ^ 0x5bd1_e995;
+        let found = pick.next(random)?;
+        if found != first {
+            return Some((first, found));
+        }
+    }
+    Some((first, first))
 }
 
 #[cfg(test)]

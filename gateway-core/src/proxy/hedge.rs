@@ -1,0 +1,85 @@
+//! A request that is sent a second time while the first attempt has not answered.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::Method;
+use pingora::upstreams::peer::HttpPeer;
+use pingora_http::RequestHeader;
+
+use super::GatewayProxy;
+use super::exchange::Open;
+use crate::telemetry::AttemptRecord;
+use crate::upstream::{Choice, Ending, Hedge, Second};
+
+impl GatewayProxy {
+    /// Has a first attempt be followed by a second one, if the request may be sent twice.
+    #[cold]
+    pub(super) fn hedge(&self, head: &RequestHeader, open: &mut Open, peer: &mut HttpPeer) {
+        let Some(target) = open.target.as_mut() else { return };
+        let Some(after) = target.upstream.hedges_after() else { return };
+        let repeatable = head.method == Method::GET || head.method == Method::HEAD;
+        // A second endpoint's own breakers would not be asked.
+        let guarded = !target.passes.is_empty();
+        let plain = open.collected.is_none() && !open.chain.signs_attempts() && !guarded;
+        if !repeatable || !plain || target.attempts > 1 {
+            return;
+        }
+        let choice = Choice {
+            worker: self.worker,
+            first: false,
+            now: open.watched.now(),
+            key: target.key,
+            cookie: target.cookie,
+            avoid: &[],
+        };
+        let (upstream, watch) = (target.upstream.clone(), self.shared.watch.clone());
+        let ends = [open.conn.peer, open.conn.local];
+        let hedge = Hedge::new(upstream, watch, &choice, target.endpoint.address, ends, after);
+        let hedge = Arc::new(hedge);
+        target.upstream.hedge(peer, hedge.clone());
+        target.hedge = Some(hedge);
+    }
+}
+
+impl Open {
+    /// An answer has begun: if it is that of a second attempt, the first is over and has lost.
+    pub(super) fn settle_hedge(&mut self) {
+        let Some(target) = self.target.as_mut() else { return };
+        let Some(second) = target.hedge.as_ref().and_then(|hedge| hedge.take_second()) else {
+            return;
+        };
+        let now = Instant::now();
+        if !second.won {
+            self.note_lost(second, now);
+            return;
+        }
+        let first = Second {
+            place: std::mem::replace(&mut target.endpoint, second.place),
+            began: std::mem::replace(&mut target.began, second.began),
+            connected: std::mem::replace(&mut target.connected, second.connected),
+            reused: std::mem::replace(&mut target.reused, second.reused),
+            won: false,
+        };
+        target.attempts += 1;
+        self.note_lost(first, now);
+    }
+
+    /// Notes an attempt that another one was quicker than.
+    pub(super) fn note_lost(&mut self, lost: Second, now: Instant) {
+        let Some(target) = self.target.as_ref() else { return };
+        let duration = now.duration_since(lost.began);
+        target.upstream.ended(&lost.place, Ending::Lost(duration), self.watched.now());
+        let record = AttemptRecord {
+            endpoint: lost.place.address,
+            failure: None,
+            started: lost.began.duration_since(self.ctx.started()),
+            duration,
+            connect: lost.connected.map(|at| at.duration_since(lost.began)),
+            reused: lost.reused,
+            status: None,
+            lost: true,
+        };
+        self.ctx.attempts.push(record);
+    }
+}

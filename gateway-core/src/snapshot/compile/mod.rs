@@ -1,0 +1,176 @@
+//! Config → Snapshot. All that can fail about a change happens here, before anything is replaced.
+
+mod plugins;
+mod routes;
+mod upstreams;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::tasks::{Background, Tasks};
+use super::{ListenerLimits, ListenerPlan, ListenerTimeouts, Revision, RoutePlan, Snapshot, Store};
+use crate::config::{Config, ConfigPath, Document, Fault, Faults, ListenerConfig, Loaded};
+use crate::plugin::{Chain, Level, Mounted, PublishedNames, Registry};
+use crate::routing::RouteTable;
+use crate::telemetry::Metrics;
+use crate::telemetry::access_log::Field;
+use crate::upstream::Upstream;
+
+/// What compiling needs besides the config.
+pub struct Compiler<'a> {
+    /// The kinds of plugin that may be named.
+    pub registry: &'a Registry,
+    /// The state that outlives a reload.
+    pub store: &'a Store,
+    /// Where the new snapshot's names get their series.
+    pub metrics: &'a Arc<Metrics>,
+    /// How many workers will serve it.
+    pub workers: usize,
+    /// The number of the revision to be made.
+    pub number: u64,
+}
+
+/// Builds everything that a config describes, or says everything that is wrong with it.
+///
+/// Opens no socket and starts no task; `gateway check`, start and reload all come through here.
+///
+/// # Errors
+/// Every fault found by any plugin's `build` or by any reference between the nouns.
+pub fn compile(loaded: &Loaded, compiler: &Compiler<'_>) -> Result<Snapshot, Faults> {
+    Compile::new(loaded, compiler).run()
+}
+
+struct Compile<'a> {
+    config: &'a Config,
+    document: &'a Document,
+    digest: &'a str,
+    with: &'a Compiler<'a>,
+    published: PublishedNames,
+    faults: Vec<Fault>,
+    tasks: Vec<Background>,
+}
+
+impl<'a> Compile<'a> {
+    fn new(loaded: &'a Loaded, with: &'a Compiler<'a>) -> Self {
+        Self {
+            config: &loaded.config,
+            document: &loaded.document,
+            digest: &loaded.digest,
+            published: with.registry.published(),
+            with,
+            faults: loaded.faults.clone(),
+            tasks: Vec::new(),
+        }
+    }
+
+    fn run(mut self) -> Result<Snapshot, Faults> {
+        let config = self.config;
+        let root = ConfigPath::root();
+        self.log_fields();
+        let upstreams: Box<[Arc<Upstream>]> = config
+            .upstreams
+            .iter()
+            .enumerate()
+            .map(|(index, upstream)| {
+                self.upstream(upstream, &root.clone().key("upstreams").index(index))
+            })
+            .collect();
+        let outer = self.mount(&config.plugins, Level::Gateway, &root.clone().key("plugins"), "");
+        let listeners: Vec<(Vec<Arc<Mounted>>, &ListenerConfig)> = config
+            .listeners
+            .iter()
+            .enumerate()
+            .map(|(index, listener)| {
+                let path = root.clone().key("listeners").index(index).key("plugins");
+                let scope = format!("listener/{}", listener.name);
+                let own = self.mount(&listener.plugins, Level::Listener, &path, &scope);
+                (self.layer(&outer, &own, &[], &path), listener)
+            })
+            .collect();
+        let names: HashMap<&str, u16> =
+            config.listeners.iter().map(|listener| listener.name.as_str()).zip(0..).collect();
+        let plans: Box<[Arc<ListenerPlan>]> = listeners
+            .iter()
+            .zip(0..)
+            .map(|((plugins, listener), index)| Arc::new(self.listener(listener, index, plugins)))
+            .collect();
+        let routes: Box<[Arc<RoutePlan>]> = config
+            .routes
+            .iter()
+            .enumerate()
+            .map(|(index, route)| {
+                let path = root.clone().key("routes").index(index);
+                Arc::new(self.route(route, &path, &upstreams, &listeners, &plans))
+            })
+            .collect();
+        let table = RouteTable::new(
+            config
+                .routes
+                .iter()
+                .zip(&routes)
+                .map(|(route, plan)| routes::spec(route, plan.name.clone(), &names)),
+        );
+        Faults::refuse_any(self.faults)?;
+        Ok(Snapshot {
+            revision: Revision { number: self.with.number, digest: self.digest.to_owned() },
+            config: Arc::new(config.clone()),
+            compiled_at: SystemTime::now(),
+            table,
+            routes,
+            listeners: plans,
+            upstreams,
+            unrouted: self.with.metrics.route(""),
+            tasks: Tasks::waiting(self.tasks),
+        })
+    }
+
+    /// The config's room does not know which fields there are.
+    fn log_fields(&mut self) {
+        let fields = self.config.access_log.fields.iter().flatten();
+        for (index, name) in fields.enumerate() {
+            if let Err(unknown) = Field::parse(name) {
+                let path = ConfigPath::root().key("access_log").key("fields").index(index);
+                self.fault(&path, unknown.to_string());
+            }
+        }
+    }
+
+    fn listener(
+        &self,
+        config: &ListenerConfig,
+        index: u16,
+        plugins: &[Arc<Mounted>],
+    ) -> ListenerPlan {
+        let (limits, timeouts) = (&config.limits, &config.timeouts);
+        ListenerPlan {
+            name: config.name.as_str().into(),
+            address: config.address,
+            index,
+            limits: ListenerLimits {
+                connections: limits.connections,
+                connections_per_client: limits.connections_per_client,
+                header_bytes: usize::try_from(limits.header_bytes.0).unwrap_or(usize::MAX),
+                headers: limits.headers,
+                body_bytes: limits.body_bytes.map(|size| size.0),
+                requests_per_connection: limits.requests_per_connection,
+            },
+            timeouts: ListenerTimeouts {
+                header: timeouts.header.into(),
+                idle: timeouts.idle.into(),
+                body_read: timeouts.body_read.into(),
+                write: timeouts.write.into(),
+            },
+            trusted: config.trusted_proxies.iter().copied().collect(),
+            chain: Arc::new(Chain::new(plugins.iter().cloned())),
+            metrics: self.with.metrics.listener(&config.name),
+        }
+    }
+
+    fn fault(&mut self, path: &ConfigPath, message: impl Into<String>) {
+        let fault = self.document.fault(path, message);
+        if !self.faults.contains(&fault) {
+            self.faults.push(fault);
+        }
+    }
+}

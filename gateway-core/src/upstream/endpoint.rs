@@ -1,0 +1,226 @@
+//! `Endpoint`: one address inside an upstream, and what changes of it while it serves.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use pingora::upstreams::peer::HttpPeer;
+use tokio::sync::Notify;
+
+use super::adaptive::Adaptive;
+use super::balance::{Latency, Load};
+use super::discovery::Discovered;
+use super::gate::Gate;
+use super::health::{Overrides, Standing, Tally};
+use super::quantile::Times;
+use super::room::Room;
+use super::tend::Tending;
+use crate::config::EndpointConfig;
+
+/// One address inside an upstream.
+pub struct Endpoint {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Its identity in cookies.
+    pub(crate) id: u64,
+    /// Its share of requests as configured; 0 means that it gets none.
+    pub weight: u32,
+    /// Which group it is in: those of a lower number come first.
+    pub priority: u32,
+    /// Words about it.
+    pub labels: BTreeMap<String, String>,
+    pub(super) peer: HttpPeer,
+    pub(super) live: Arc<EndpointState>,
+    /// The whole upstream's requests in flight, where the balancing asks for them.
+    pub(super) total: Option<Arc<AtomicU32>>,
+    /// How many requests it may have in flight.
+    pub(super) most: u32,
+    /// Where others wait for one of its places, if they are bounded.
+    pub(super) room: Option<Arc<Room>>,
+}
+
+impl Endpoint {
+    /// How many requests it has been given and has not answered.
+    pub fn in_flight(&self) -> u32 {
+        self.live.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// The average time to the first byte of its answers, in which a recent peak weighs most, at
+    /// this moment of the gateway's coarse clock. `None` if it has not answered yet.
+    pub(crate) fn latency(&self, now: u64) -> Option<Duration> {
+        self.live.latency.now(now).map(|micros| Duration::from_secs_f32(micros / 1e6))
+    }
+
+    /// Whether it is as this says.
+    pub(super) fn is_as(&self, config: &EndpointConfig) -> bool {
+        let EndpointConfig { address, weight, priority, labels } = config;
+        (self.address, self.weight, self.priority) == (*address, *weight, *priority)
+            && self.labels == *labels
+    }
+
+    /// What an admin call has changed of it.
+    pub fn overrides(&self) -> Overrides {
+        self.live.standing().overrides(self.weight)
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.in_flight() >= self.most
+    }
+
+    pub(super) fn load(&self, now: u64) -> Load {
+        Load { in_flight: self.in_flight(), latency: self.live.latency.now(now) }
+    }
+}
+
+/// One more request in flight at an endpoint, until it leaves or is dropped.
+pub(crate) struct Place {
+    endpoint: Arc<Endpoint>,
+    left: bool,
+}
+
+impl Place {
+    /// `None` if the endpoint has as many as it may.
+    pub(super) fn take(endpoint: &Arc<Endpoint>) -> Option<Self> {
+        if endpoint.live.in_flight.fetch_add(1, Ordering::Relaxed) >= endpoint.most {
+            endpoint.live.in_flight.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        if let Some(total) = &endpoint.total {
+            total.fetch_add(1, Ordering::Relaxed);
+        }
+        Some(Self { endpoint: endpoint.clone(), left: false })
+    }
+
+    /// The attempt is over; what is chosen next must not take it for load.
+    pub(crate) fn leave(&mut self) {
+        if std::mem::replace(&mut self.left, true) {
+            return;
+        }
+        self.endpoint.live.in_flight.fetch_sub(1, Ordering::Relaxed);
+        if let Some(total) = &self.endpoint.total {
+            total.fetch_sub(1, Ordering::Relaxed);
+        }
+        if let Some(room) = &self.endpoint.room {
+            room.is_left();
+        }
+    }
+
+    pub(super) fn endpoint(&self) -> &Arc<Endpoint> {
+        &self.endpoint
+    }
+}
+
+impl std::ops::Deref for Place {
+    type Target = Endpoint;
+
+    fn deref(&self) -> &Endpoint {
+        &self.endpoint
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+/// What changes of an endpoint while it serves. Kept by upstream and address, whatever else of the
+/// upstream a reload changes.
+#[derive(Debug, Default)]
+pub(crate) struct EndpointState {
+    in_flight: AtomicU32,
+    pub(super) latency: Latency,
+    pub(super) tally: Tally,
+    standing: Mutex<Standing>,
+}
+
+impl EndpointState {
+    pub(super) fn standing(&self) -> MutexGuard<'_, Standing> {
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+impl EndpointState {
+    pub(super) fn note_for_tests(&self) {
+        self.latency.note(Duration::from_millis(3), 1);
+    }
+}
+
+/// The states of one upstream's endpoints, and how many requests are in flight at it, shared by all
+/// that the upstream becomes through reloads.
+#[derive(Default)]
+pub(crate) struct EndpointStates {
+    held: Mutex<Held>,
+    /// Who may be in flight at the upstream.
+    pub(super) gate: Arc<Gate>,
+    /// Who waits for an endpoint's places.
+    pub(super) room: Arc<Room>,
+    /// How many may be, where that moves.
+    pub(super) adaptive: Adaptive,
+    /// All endpoints' requests in flight, counted where the balancing asks for them.
+    pub(super) total: Arc<AtomicU32>,
+    /// Asks the one that is in force for another roster, whoever has a reason to.
+    pub(super) stir: Arc<Notify>,
+    /// One ejection at a time; when it was last said that one was not made.
+    ejecting: Mutex<Option<Instant>>,
+    /// How long answers take, where requests are sent twice.
+    pub(super) times: Times,
+    /// What was found of its endpoints.
+    pub(super) discovered: Discovered,
+    /// The one that is in force, and its task.
+    tending: Mutex<Option<(u64, Tending)>>,
+}
+
+#[derive(Default)]
+struct Held {
+    states: HashMap<SocketAddr, Arc<EndpointState>>,
+    /// The upstream serves: who comes now comes to a fleet that is warm.
+    settled: bool,
+}
+
+impl EndpointStates {
+    /// The state of the endpoint at this address, a new one if it has none: that of a newcomer to a
+    /// fleet that serves, or not.
+    pub(super) fn of(&self, address: SocketAddr, newcomer: bool) -> Arc<EndpointState> {
+        let mut held = self.lock();
+        let settled = held.settled;
+        let state = held.states.entry(address).or_insert_with(|| {
+            let state = EndpointState::default();
+            // Not usable until now: that it is will be seen, and begins its slow start.
+            state.standing().was_usable = !(settled && newcomer);
+            Arc::new(state)
+        });
+        state.clone()
+    }
+
+    pub(super) fn ejecting(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.ejecting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on this upstream is the one that is in force. What was before may still serve requests
+    /// that began with it, but changes nothing any more.
+    pub(super) fn tend(&self, id: u64, begin: impl FnOnce() -> Tending) {
+        let mut tending = self.tending.lock().unwrap_or_else(PoisonError::into_inner);
+        if tending.as_ref().is_none_or(|(known, _)| *known != id) {
+            *tending = Some((id, begin()));
+        }
+    }
+
+    /// The upstream serves from now on.
+    pub(super) fn settle(&self) {
+        self.lock().settled = true;
+        self.forget();
+    }
+
+    /// Forgets whom nobody uses any more.
+    pub(super) fn forget(&self) {
+        self.lock().states.retain(|_, state| Arc::strong_count(state) > 1);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,101 @@
+//! What a choice costs, and what it needs.
+
+use std::hint::black_box;
+
+use super::*;
+use crate::telemetry::Metrics;
+
+fn upstream(endpoints: usize, balance: &str) -> Arc<Upstream> {
+    let list: Vec<String> = (0..endpoints)
+        .map(|place| format!("\"10.0.{}.{}:80\"", place / 256, place % 256))
+        .collect();
+    let config = format!("{{name: a, endpoints: [{}], balance: {balance}}}", list.join(", "));
+    let config: UpstreamConfig = serde_yaml::from_str(&config).unwrap();
+    let metrics = Metrics::new("1.0.0").unwrap().upstream("a");
+    let key = balance.contains("hash").then_some(Attribute::ClientIp);
+    let transport = Arc::new(Transport::new(&config, None));
+    Arc::new(Upstream::new(&config, transport, 2, key, metrics, Arc::default()))
+}
+
+fn choice(worker: usize, key: u64) -> Choice<'static> {
+    Choice { worker, first: true, now: 5, key: Some(key), cookie: None, avoid: &[] }
+}
+
+#[test]
+fn what_is_chosen_is_in_flight_until_it_is_left() {
+    for way in ["round_robin", "{hash: client.ip}"] {
+        let upstream = upstream(1, way);
+        let place = upstream.choose(choice(0, 1)).unwrap();
+        let second = upstream.choose(choice(1, 2)).unwrap();
+        assert_eq!(upstream.endpoints()[0].in_flight(), 2);
+
+        drop((place, second));
+
+        assert_eq!(upstream.endpoints()[0].in_flight(), 0);
+        assert!(upstream.total.iter().all(|total| total.load(Ordering::Relaxed) == 0));
+    }
+}
+
+#[test]
+fn each_worker_takes_its_own_turns() {
+    let upstream = upstream(2, "round_robin");
+    let chosen = |worker| upstream.choose(choice(worker, 0)).unwrap().address.ip().to_string();
+
+    assert_eq!([chosen(0), chosen(1)], ["10.0.0.0", "10.0.0.0"]);
+    assert_eq!([chosen(0), chosen(1)], ["10.0.0.1", "10.0.0.1"]);
+}
+
+#[test]
+fn another_attempt_takes_no_turn_whatever_it_is_made_for() {
+    let upstream = upstream(2, "round_robin");
+    let choose = |first| {
+        let choice = Choice { first, ..choice(0, 0) };
+        upstream.choose(choice).unwrap().address.ip().to_string()
+    };
+
+    // Made for a connection that had died unseen, it has nothing to avoid.
+    assert_eq!([choose(true), choose(false), choose(false)], ["10.0.0.0", "10.0.0.1", "10.0.0.1"]);
+    assert_eq!([choose(true), choose(true)], ["10.0.0.1", "10.0.0.0"]);
+}
+
+#[test]
+fn an_upstream_of_a_config_that_may_be_refused_changes_nothing() {
+    let upstream = upstream(2, "round_robin");
+    upstream.states.settle();
+    let state = upstream.states.of(([10, 9, 9, 9], 80).into(), true);
+
+    upstream.make_roster(Instant::now());
+
+    assert!(!state.standing().was_usable, "it has not come yet");
+    for endpoint in upstream.endpoints().iter() {
+        assert!(endpoint.live.standing().since.is_none());
+    }
+}
+
+#[test]
+#[ignore = "a measurement, meaningful in release mode only"]
+fn cost_of_a_choice() {
+    const CHOICES: u64 = 3_000_000;
+    for way in ["round_robin", "random", "least_requests", "ewma", "{hash: client.ip}"] {
+        let upstream = upstream(100, way);
+        for endpoint in upstream.endpoints().iter() {
+            endpoint.live.note_for_tests();
+        }
+        for threads in [1, 2] {
+            let began = Instant::now();
+            std::thread::scope(|scope| {
+                for worker in 0..threads {
+                    let upstream = &upstream;
+                    scope.spawn(move || {
+                        for number in 0..CHOICES {
+                            let key = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                            black_box(upstream.choose(black_box(choice(worker, key))));
+                        }
+                    });
+                }
+            });
+            let nanos = began.elapsed().as_nanos() as f64 / CHOICES as f64;
+            println!("{way}, {threads} threads: {nanos:.0} ns");
+        }
+    }
+}

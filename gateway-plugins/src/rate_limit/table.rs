@@ -1,0 +1,196 @@
+//! The buckets of one limit: a fixed number of places, no lock, and none taken from who needs it.
+//!
+//! A place holds the hash of a key and the key's state. A key has sixteen places where it may be; a place
+//! whose state says nothing any more is free for another key, which begins as well with that state as
+//! with none. So nothing has to be evicted, and memory never grows.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::limit::{Limit, Over, Standing};
+
+/// Places that a key looks at together.
+const WAYS: usize = 8;
+
+#[derive(Default)]
+struct Place {
+    /// The key's hash; 0 if there never was one.
+    key: AtomicU64,
+    state: AtomicU64,
+}
+
+/// The buckets of one limit.
+pub(super) struct Table {
+    limit: Limit,
+    places: Box<[[Place; WAYS]]>,
+}
+
+/// All places where a key may be belong to keys that are being counted.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Full;
+
+impl Table {
+    /// A table with room for so many keys at a time.
+    pub(super) fn new(limit: Limit, keys: usize) -> Self {
+        // With half as many more a key finds a place though others are near it.
+        let sets = (keys + keys / 2).div_ceil(WAYS).max(2);
+        let places = (0..sets).map(|_| Default::default()).collect();
+        Self { limit, places }
+    }
+
+    pub(super) fn limit(&self) -> &Limit {
+        &self.limit
+    }
+
+    /// Takes a request of this cost from the bucket of a key, given as a hash that nobody can foresee and
+    /// that is not 0.
+    pub(super) fn take(
+        &self,
+        key: u64,
+        cost: u64,
+        now: u64,
+    ) -> Result<Result<Standing, Over>, Full> {
+        let place = self.find(key, now).ok_or(Full)?;
+        let mut state = place.state.load(Ordering::Acquire);
+        loop {
+            match self.limit.take(state, cost, now) {
+                Err(over) => return Ok(Err(over)),
+                Ok((next, standing)) => {
+                    let order = (Ordering::AcqRel, Ordering::Acquire);
+                    match place.state.compare_exchange_weak(state, next, order.0, order.1) {
+                        Ok(_) => return Ok(Ok(standing)),
+                        Err(other) => state = other,
+                    }
+                }
+            }
+        }
+    }
+
+    /// Gives back what was taken for a request that another limit refused.
+    pub(super) fn give_back(&self, key: u64, cost: u64, now: u64) {
+        if let Some(place) = self.known(key) {
+            let back = |state| Some(self.limit.give_back(state, cost, now));
+            let _ = place.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, back);
+        }
+    }
+
+    fn sets(&self, key: u64) -> [&[Place; WAYS]; 2] {
+        let count = self.places.len() as u64;
+        // Two halves of the hash, each spread over all sets.
+        let set = |half: u64| usize::try_from((half * count) >> 32).unwrap_or(0);
+        [&self.places[set(key >> 32)], &self.places[set(key & 0xffff_ffff)]]
+    }
+
+    fn known(&self, key: u64) -> Option<&Place> {
+        let mut places = self.sets(key).into_iter().flatten();
+        places.find(|place| place.key.load(Ordering::Acquire) == key)
+    }
+
+    /// How many places of a set are free, and one of them with the key that it held.
+    fn free<'a>(&self, set: &'a [Place; WAYS], now: u64) -> (usize, Option<(&'a Place, u64)>) {
+        let mut free = set.iter().filter_map(|place| {
+            let held = place.key.load(Ordering::Acquire);
+            let spent = self.limit.is_spent(place.state.load(Ordering::Acquire), now);
+            (held == 0 || spent).then_some((place, held))
+        });
+        let first = free.next();
+        (free.count() + usize::from(first.is_some()), first)
+    }
+
+    /// The place of a key, its own or one that is free.
+    fn find(&self, key: u64, now: u64) -> Option<&Place> {
+        loop {
+            if let Some(place) = self.known(key) {
+                return Some(place);
+            }
+            let free = self.sets(key).into_iter().map(|set| self.free(set, now));
+            // Of two sets the emptier: so nearly all places are used before one is missing.
+            let (_, free) = free.max_by_key(|(count, _)| *count)?;
+            let (place, held) = free?;
+            // Who comes second looks again: the winner may have had the same key.
+            if place.key.compare_exchange(held, key, Ordering::SeqCst, Ordering::SeqCst).is_err() {
+                continue;
+            }
+            let mut all = self.sets(key).into_iter().flatten();
+            let twice = |other: &&Place| {
+                !std::ptr::eq(*other, place) && other.key.load(Ordering::SeqCst) == key
+            };
+            if all.find(twice).is_none() {
+                return Some(place);
+            }
+            // Somebody brought the same key in the same moment.
+            let _ = place.key.compare_exchange(key, 0, Ordering::SeqCst, Ordering::SeqCst);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::rate_limit::limit::Way;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    /// A hash like any other.
+    fn hash(key: u64) -> u64 {
+        std::hash::BuildHasher::hash_one(
+            &std::hash::BuildHasherDefault::<std::hash::DefaultHasher>::new(),
+            key,
+        )
+    }
+
+    fn table(quota: u64, keys: usize) -> Table {
+        Table::new(Limit::new(Way::Gcra, quota, Duration::from_secs(1), None), keys)
+    }
+
+    fn taken(table: &Table, key: u64, now: u64) -> usize {
+        (0..100).filter(|_| matches!(table.take(key, 1, now), Ok(Ok(_)))).count()
+    }
+
+    #[test]
+    fn as_many_keys_as_were_asked_for_have_buckets_of_their_own() {
+        for keys in [1, 10, 1_000, 100_000] {
+            let table = table(2, keys);
+            let hashes: Vec<u64> = (0..keys as u64).map(hash).collect();
+            for round in 0..3 {
+                let full = hashes.iter().filter(|key| table.take(**key, 1, SECOND) == Err(Full));
+                assert_eq!(full.count(), 0, "{keys} keys, round {round}");
+            }
+            assert!(hashes.iter().all(|key| matches!(table.take(*key, 1, SECOND), Ok(Err(_)))));
+        }
+    }
+
+    #[test]
+    fn a_bucket_that_limits_is_never_taken_away() {
+        let table = table(2, 16);
+        let limited = hash(u64::MAX);
+        assert_eq!(taken(&table, limited, SECOND), 2);
+        let mut full = 0;
+        for key in 0..100_000 {
+            full += usize::from(table.take(hash(key), 1, SECOND) == Err(Full));
+        }
+        assert!(full > 90_000, "{full} found no place");
+        assert_eq!(taken(&table, limited, SECOND), 0);
+        // When they are spent their places are free.
+        let later = 3 * SECOND;
+        assert_eq!(taken(&table, hash(u64::MAX - 1), later), 2);
+        assert_eq!(taken(&table, limited, later), 2);
+    }
+
+    #[test]
+    fn no_more_is_taken_than_there_is_whoever_takes() {
+        let table = table(1_000, 8);
+        let keys: Vec<u64> = (0..4).map(hash).collect();
+        let count = |key: &u64| {
+            (0..2_000).filter(|_| matches!(table.take(*key, 1, SECOND), Ok(Ok(_)))).count()
+        };
+        let taken: usize = std::thread::scope(|scope| {
+            let all = || keys.iter().map(count).sum::<usize>();
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(all)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+        });
+        // Who brings a key in the same moment as others may take one more.
+        assert!((4_000..=4_004).contains(&taken), "{taken}");
+    }
+}
