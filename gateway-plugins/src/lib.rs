@@ -2,6 +2,7 @@
 
 mod body_limit;
 mod circuit_breaker;
+mod cors;
 mod headers;
 mod ip_restriction;
 mod rate_limit;
@@ -9,6 +10,7 @@ mod request_id;
 
 pub use body_limit::BodyLimit;
 pub use circuit_breaker::CircuitBreaker;
+pub use cors::Cors;
 pub use headers::Headers;
 pub use ip_restriction::IpRestriction;
 pub use rate_limit::RateLimit;
@@ -21,6 +23,7 @@ pub fn all() -> Vec<Spec> {
     vec![
         Spec::of::<BodyLimit>(),
         Spec::of::<CircuitBreaker>(),
+        Spec::of::<Cors>(),
         Spec::of::<Headers>(),
         Spec::of::<IpRestriction>(),
         Spec::of::<RateLimit>(),

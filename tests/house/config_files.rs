@@ -208,6 +208,23 @@ fn the_example_of_circuit_breaker_does_what_it_says() {
 }
 
 #[test]
+fn the_example_of_cors_does_what_it_says() {
+    let gate = example("cors");
+
+    for (origin, told) in
+        [("https://app.example", Some("https://app.example")), ("https://other.example", None)]
+    {
+        let response = through(&gate, "/", &format!("Origin: {origin}\r\n"), "");
+        assert_eq!((response.status, response.header("access-control-allow-origin")), (200, told));
+    }
+    let preflight = gate.exchange(
+        "OPTIONS / HTTP/1.1\r\nHost: a\r\nOrigin: https://app.example\r\n\
+         Access-Control-Request-Method: DELETE\r\n\r\n",
+    );
+    assert_eq!(preflight.status, 204);
+}
+
+#[test]
 fn the_example_of_headers_does_what_it_says() {
     let gate = example("headers");
 

@@ -7,6 +7,7 @@ mod breakers;
 mod command_line;
 mod config_files;
 mod connections;
+mod cors;
 mod discovery;
 mod endpoint_calls;
 mod failures;
