@@ -7,6 +7,7 @@
 //! request costs it one load, and an ending a few additions; nothing is locked but to change its state.
 
 mod each;
+mod window;
 
 use std::fmt;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
@@ -18,6 +19,7 @@ use crate::config::StatusRange;
 use crate::telemetry::{BreakerChange, FailureCode, UpstreamMetrics};
 
 pub(crate) use each::Each;
+use window::{Counts, Window};
 
 /// When a breaker opens and closes.
 #[derive(Debug, Clone, PartialEq)]
@@ -129,7 +131,7 @@ pub(crate) struct Breaker {
     probed: AtomicU32,
     /// How often in a row it opened.
     opened: AtomicU32,
-    slices: [Slice; SLICES as usize],
+    window: Window,
     /// Held to change its state.
     turn: Mutex<()>,
 }
@@ -163,16 +165,6 @@ pub(crate) enum Told {
 }
 
 const HALF: u64 = u64::MAX;
-/// The parts of a window.
-const SLICES: u64 = 10;
-
-#[derive(Debug, Default)]
-struct Slice {
-    number: AtomicU64,
-    requests: AtomicU32,
-    failures: AtomicU32,
-    slow: AtomicU32,
-}
 
 /// Leave to go through. What becomes of the request is to be told by it; a probe that nothing is told of
 /// makes room for another.
@@ -188,6 +180,7 @@ pub(crate) struct Pass {
 impl Breaker {
     pub(crate) fn new(options: BreakerOptions, who: Who) -> Self {
         Self {
+            window: Window::new(options.window),
             options,
             who,
             told: AtomicU8::new(Told::Auto as u8),
@@ -195,7 +188,6 @@ impl Breaker {
             probing: AtomicU32::new(0),
             probed: AtomicU32::new(0),
             opened: AtomicU32::new(0),
-            slices: Default::default(),
             turn: Mutex::default(),
         }
     }
@@ -293,7 +285,7 @@ impl Breaker {
     fn close(&self) {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         if self.until.load(Ordering::Acquire) == HALF {
-            self.slices.iter().for_each(|slice| slice.number.store(0, Ordering::Release));
+            self.window.forget();
             self.opened.store(0, Ordering::Release);
             self.until.store(0, Ordering::Release);
             let Who { plugin, upstream, of, metrics } = &self.who;
@@ -302,82 +294,27 @@ impl Breaker {
         }
     }
 
-    /// The number of the slice at this moment. 0 is none, so that a slice that was never used is not
-    /// taken for one.
-    fn number(&self, now: u64) -> u64 {
-        let window = u64::try_from(self.options.window.as_millis()).unwrap_or(u64::MAX);
-        now / (window / SLICES).max(1) + 1
-    }
-
-    fn slice(&self, number: u64) -> &Slice {
-        &self.slices[usize::try_from(number % SLICES).unwrap_or(0)]
-    }
-
-    /// Counts what became of a request, and tells in which slice. Where a slice begins one may go
-    /// uncounted.
+    /// Counts what became of a request, and tells in which slice of the window.
     fn count(&self, outcome: Outcome, now: u64) -> u64 {
-        let number = self.number(now);
-        let slice = self.slice(number);
-        if slice.number.load(Ordering::Acquire) != number {
-            slice.requests.store(0, Ordering::Relaxed);
-            slice.failures.store(0, Ordering::Relaxed);
-            slice.slow.store(0, Ordering::Relaxed);
-            slice.number.store(number, Ordering::Release);
-        }
-        slice.requests.fetch_add(1, Ordering::Relaxed);
-        match outcome {
-            Outcome::Good => return number,
-            Outcome::Failed => slice.failures.fetch_add(1, Ordering::Relaxed),
-            Outcome::Slow => slice.slow.fetch_add(1, Ordering::Relaxed),
-        };
-        if let Some(why) = self.too_bad(number) {
-            self.open(now, 0, &why);
+        let number = self.window.count(outcome, now);
+        if outcome != Outcome::Good {
+            self.weigh(now);
         }
         number
     }
 
-    /// Counts that a request failed after all, which was counted as another in a slice.
-    fn correct(&self, number: u64, now: u64) {
-        let current = self.number(now);
-        let slice = self.slice(number);
-        let recent = number != 0 && number + SLICES > current;
-        let kept = recent && slice.number.load(Ordering::Acquire) == number;
-        if !kept {
-            // That is long ago, or was never counted.
-            self.count(Outcome::Failed, now);
-            return;
-        }
-        slice.failures.fetch_add(1, Ordering::Relaxed);
-        if let Some(why) = self.too_bad(current) {
-            self.open(now, 0, &why);
-        }
-    }
-
-    /// What is too bad, if it is.
-    fn too_bad(&self, number: u64) -> Option<String> {
-        let recent = self.slices.iter().filter(|slice| {
-            let slice = slice.number.load(Ordering::Acquire);
-            slice != 0 && slice + SLICES > number
-        });
-        let (mut requests, mut failures, mut slow) = (0.0, 0.0, 0.0);
-        for slice in recent {
-            requests += f64::from(slice.requests.load(Ordering::Relaxed));
-            failures += f64::from(slice.failures.load(Ordering::Relaxed));
-            slow += f64::from(slice.slow.load(Ordering::Relaxed));
-        }
+    /// Opens it if what the window holds is too bad.
+    fn weigh(&self, now: u64) {
+        let Counts { requests, failed, slow } = self.window.counts(now);
         if requests < f64::from(self.options.minimum.max(1)) {
-            return None;
+            return;
         }
         let reached =
             |share: Option<f64>, of: f64| share.is_some_and(|share| of >= requests * share);
-        match () {
-            () if reached(self.options.failure_ratio, failures) => {
-                Some(format!("{failures} of {requests} attempts failed"))
-            }
-            () if reached(self.options.slow_ratio, slow) => {
-                Some(format!("{slow} of {requests} answers were slow"))
-            }
-            () => None,
+        if reached(self.options.failure_ratio, failed) {
+            self.open(now, 0, &format!("{failed} of {requests} attempts failed"));
+        } else if reached(self.options.slow_ratio, slow) {
+            self.open(now, 0, &format!("{slow} of {requests} answers were slow"));
         }
     }
 }
@@ -392,7 +329,8 @@ impl Pass {
             None => drop(self.say(outcome, now)),
             Some((before, number)) if outcome == Outcome::Failed && before != Outcome::Failed => {
                 if self.breaker.until.load(Ordering::Acquire) == 0 {
-                    self.breaker.correct(number, now);
+                    self.breaker.window.correct(number, now);
+                    self.breaker.weigh(now);
                 }
             }
             Some(_) => {}
