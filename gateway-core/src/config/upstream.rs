@@ -99,6 +99,13 @@ pub enum BalanceConfig {
     },
 }
 
+impl BalanceConfig {
+    /// Whether a choice depends on how many requests endpoints have in flight.
+    pub(crate) fn counts_in_flight(&self) -> bool {
+        !matches!(self, Self::RoundRobin | Self::Random)
+    }
+}
+
 /// The forms a balancing is written in.
 #[derive(Deserialize, Serialize, JsonSchema)]
 #[serde(untagged, deny_unknown_fields)]

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::health::{Condition, Standing, Tally, blames_endpoint};
+use super::place::Member;
 use super::roster::{Candidate, Roster};
 use super::{Ending, Endpoint, Place, Upstream};
 use crate::config::BalanceConfig;
@@ -58,8 +59,9 @@ impl Upstream {
         let panics = self.panics(endpoints, &conditions);
         let mut candidates = Vec::with_capacity(endpoints.len());
         let mut next = None;
-        for (endpoint, condition) in endpoints.iter().zip(&conditions) {
-            let (candidate, change) = self.candidate(endpoint, condition, panics, now);
+        let members = self.roster.load().members(endpoints, self.turns.len());
+        for (member, condition) in members.into_iter().zip(&conditions) {
+            let (candidate, change) = self.candidate(member, condition, panics, now);
             candidates.push(candidate);
             next = [next, change].into_iter().flatten().min();
         }
@@ -108,7 +110,7 @@ impl Upstream {
     /// What the roster has to know of an endpoint, and when that changes by itself.
     fn candidate(
         &self,
-        endpoint: &Arc<Endpoint>,
+        member: Member,
         condition: &Condition,
         panics: bool,
         now: Instant,
@@ -120,18 +122,19 @@ impl Upstream {
         const UNIT: u32 = 100;
         let slow_start = self.config.health.slow_start.map(Duration::from).unwrap_or_default();
         let usable = condition.is_usable();
-        let standing = endpoint.live.standing();
+        let standing = member.live.standing();
         let warmth = if usable { standing.warmth(slow_start, now) } else { 1.0 };
         let step = (warmth < 1.0).then(|| now + (slow_start / STEPS).max(SHORTEST_STEP));
         let change = [standing.changes_at(now), step].into_iter().flatten().min();
         // What is drained is not there, for whoever counts what there is.
-        let full = standing.overrides(endpoint.weight).effective * UNIT;
+        let full = standing.overrides(member.weight).effective * UNIT;
+        drop(standing);
         let candidate = Candidate {
-            endpoint: endpoint.clone(),
             weight: (f64::from(full) * warmth).ceil() as u32,
             full,
             usable: full > 0 && (usable || panics),
-            preferred: self.prefers(endpoint),
+            preferred: self.prefers(&member),
+            member,
         };
         (candidate, change)
     }

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,6 +13,7 @@ use super::balance::{Latency, Load};
 use super::discovery::Discovered;
 use super::gate::Gate;
 use super::health::{Overrides, Standing, Tally};
+use super::place::Count;
 use super::quantile::Times;
 use super::room::Room;
 use super::tend::Tending;
@@ -34,7 +34,10 @@ pub struct Endpoint {
     pub(super) peer: HttpPeer,
     pub(super) live: Arc<EndpointState>,
     /// The whole upstream's requests in flight, where the balancing asks for them.
-    pub(super) total: Option<Arc<AtomicU32>>,
+    pub(super) total: Option<Arc<Count>>,
+    /// Whether choices depend on how many it has in flight, so that all workers need one count of
+    /// them; otherwise each worker counts its own.
+    pub(super) decides: bool,
     /// How many requests it may have in flight.
     pub(super) most: u32,
     /// Where others wait for one of its places, if they are bounded.
@@ -44,7 +47,13 @@ pub struct Endpoint {
 impl Endpoint {
     /// How many requests it has been given and has not answered.
     pub fn in_flight(&self) -> u32 {
-        self.live.in_flight.load(Ordering::Relaxed)
+        let counts = self.live.counts.iter().map(Count::get);
+        counts.fold(self.decisive(), u32::wrapping_add)
+    }
+
+    /// Of these, those that a choice depends on.
+    fn decisive(&self) -> u32 {
+        self.live.in_flight.get()
     }
 
     /// The average time to the first byte of its answers, in which a recent peak weighs most, at
@@ -66,77 +75,40 @@ impl Endpoint {
     }
 
     pub(super) fn is_full(&self) -> bool {
-        self.in_flight() >= self.most
+        // Nobody's count is touched where nothing is bounded.
+        self.most != u32::MAX && self.decisive() >= self.most
     }
 
     pub(super) fn load(&self, now: u64) -> Load {
-        Load { in_flight: self.in_flight(), latency: self.live.latency.now(now) }
-    }
-}
-
-/// One more request in flight at an endpoint, until it leaves or is dropped.
-pub(crate) struct Place {
-    endpoint: Arc<Endpoint>,
-    left: bool,
-}
-
-impl Place {
-    /// `None` if the endpoint has as many as it may.
-    pub(super) fn take(endpoint: &Arc<Endpoint>) -> Option<Self> {
-        if endpoint.live.in_flight.fetch_add(1, Ordering::Relaxed) >= endpoint.most {
-            endpoint.live.in_flight.fetch_sub(1, Ordering::Relaxed);
-            return None;
-        }
-        if let Some(total) = &endpoint.total {
-            total.fetch_add(1, Ordering::Relaxed);
-        }
-        Some(Self { endpoint: endpoint.clone(), left: false })
-    }
-
-    /// The attempt is over; what is chosen next must not take it for load.
-    pub(crate) fn leave(&mut self) {
-        if std::mem::replace(&mut self.left, true) {
-            return;
-        }
-        self.endpoint.live.in_flight.fetch_sub(1, Ordering::Relaxed);
-        if let Some(total) = &self.endpoint.total {
-            total.fetch_sub(1, Ordering::Relaxed);
-        }
-        if let Some(room) = &self.endpoint.room {
-            room.is_left();
-        }
-    }
-
-    pub(super) fn endpoint(&self) -> &Arc<Endpoint> {
-        &self.endpoint
-    }
-}
-
-impl std::ops::Deref for Place {
-    type Target = Endpoint;
-
-    fn deref(&self) -> &Endpoint {
-        &self.endpoint
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.leave();
+        Load { in_flight: self.decisive(), latency: self.live.latency.now(now) }
     }
 }
 
 /// What changes of an endpoint while it serves. Kept by upstream and address, whatever else of the
 /// upstream a reload changes.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct EndpointState {
-    in_flight: AtomicU32,
+    /// Requests in flight that choices depend on. Where a reload has just made them do so, what was
+    /// in flight before is not among them.
+    pub(super) in_flight: Count,
+    /// Requests in flight that are only counted, by worker.
+    pub(super) counts: Box<[Count]>,
     pub(super) latency: Latency,
     pub(super) tally: Tally,
     standing: Mutex<Standing>,
 }
 
 impl EndpointState {
+    pub(super) fn new(workers: usize) -> Self {
+        Self {
+            in_flight: Count::default(),
+            counts: (0..workers.max(1)).map(|_| Count::default()).collect(),
+            latency: Latency::default(),
+            tally: Tally::default(),
+            standing: Mutex::default(),
+        }
+    }
+
     pub(super) fn standing(&self) -> MutexGuard<'_, Standing> {
         self.standing.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -161,7 +133,7 @@ pub(crate) struct EndpointStates {
     /// How many may be, where that moves.
     pub(super) adaptive: Adaptive,
     /// All endpoints' requests in flight, counted where the balancing asks for them.
-    pub(super) total: Arc<AtomicU32>,
+    pub(super) total: Arc<Count>,
     /// Asks the one that is in force for another roster, whoever has a reason to.
     pub(super) stir: Arc<Notify>,
     /// One ejection at a time; when it was last said that one was not made.
@@ -183,12 +155,17 @@ struct Held {
 
 impl EndpointStates {
     /// The state of the endpoint at this address, a new one if it has none: that of a newcomer to a
-    /// fleet that serves, or not.
-    pub(super) fn of(&self, address: SocketAddr, newcomer: bool) -> Arc<EndpointState> {
+    /// fleet that serves, or not. So many workers count what is in flight there.
+    pub(super) fn of(
+        &self,
+        address: SocketAddr,
+        newcomer: bool,
+        workers: usize,
+    ) -> Arc<EndpointState> {
         let mut held = self.lock();
         let settled = held.settled;
         let state = held.states.entry(address).or_insert_with(|| {
-            let state = EndpointState::default();
+            let state = EndpointState::new(workers);
             // Not usable until now: that it is will be seen, and begins its slow start.
             state.standing().was_usable = !(settled && newcomer);
             Arc::new(state)

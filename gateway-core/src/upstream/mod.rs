@@ -11,6 +11,7 @@ mod gate;
 mod health;
 mod idle;
 mod peer;
+mod place;
 mod quantile;
 mod retry;
 mod room;
@@ -23,7 +24,7 @@ mod watch;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -42,11 +43,13 @@ pub use breaker::{BreakerOptions, BreakerScope, BreakerState};
 pub(crate) use clock::CoarseClock;
 pub use discovery::Discovery;
 pub use endpoint::Endpoint;
-pub(crate) use endpoint::{EndpointStates, Place};
+pub(crate) use endpoint::EndpointStates;
 pub(crate) use gate::{Refused, Slot};
 pub(crate) use health::Ending;
 use health::Passive;
 pub use health::{Condition, Overrides};
+use place::Count;
+pub(crate) use place::Place;
 pub(crate) use retry::{Retry, Why};
 use roster::{Roster, Wanted};
 pub(crate) use socket::SocketId;
@@ -86,7 +89,7 @@ pub struct Upstream {
     roster: ArcSwap<Roster>,
     turns: Box<[Turns]>,
     /// All endpoints' requests in flight, counted where the balancing asks for them.
-    total: Option<Arc<AtomicU32>>,
+    total: Option<Arc<Count>>,
     /// The last moment of the gateway's coarse clock that a request ended at.
     latest: AtomicU64,
     /// Tells it from what the upstream was before a reload, and after.
@@ -159,8 +162,10 @@ impl Upstream {
             priority: config.priority,
             labels: config.labels.clone(),
             peer: peer::template(config.address, &self.timeouts, &self.transport),
-            live: self.states.of(config.address, newcomer),
+            live: self.states.of(config.address, newcomer, self.turns.len()),
             total: self.total.clone(),
+            decides: self.config.balance.counts_in_flight()
+                || self.config.limits.endpoint_in_flight.is_some(),
             most: self.config.limits.endpoint_in_flight.unwrap_or(u32::MAX),
             room: self.config.limits.endpoint_in_flight.map(|_| self.states.room.clone()),
         })
@@ -320,7 +325,7 @@ impl Upstream {
         if let Some(retry) = self.retry.as_ref().filter(|_| choice.first) {
             retry.count_request(choice.now);
         }
-        let in_flight = self.total.as_ref().map_or(0, |total| total.load(Ordering::Relaxed));
+        let in_flight = self.total.as_ref().map_or(0, |total| total.get());
         let turns = &self.turns[choice.worker % self.turns.len()];
         let turn = if choice.first { turns.take() } else { turns.peek() };
         let wanted = Wanted {
@@ -331,7 +336,9 @@ impl Upstream {
         };
         let roster = self.roster.load();
         // Another worker may take the last place of an endpoint in the same moment.
-        (0..TRIES).find_map(|_| roster.choose(&wanted).and_then(Place::take))
+        (0..TRIES).find_map(|_| {
+            roster.choose(&wanted).and_then(|member| Place::take(member, choice.worker))
+        })
     }
 
     /// What Pingora needs to reach an endpoint, with `left` of the request's time still to go.

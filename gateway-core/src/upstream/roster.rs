@@ -9,11 +9,12 @@ use std::sync::Arc;
 
 use super::balance::{Balancer, Circumstances, Load, Loads, Ring};
 use super::endpoint::Endpoint;
+use super::place::Member;
 use crate::config::BalanceConfig;
 
 /// An endpoint and what the roster has to know of it.
 pub(super) struct Candidate {
-    pub(super) endpoint: Arc<Endpoint>,
+    pub(super) member: Member,
     /// Its weight for now, in the unit of all candidates.
     pub(super) weight: u32,
     /// Its weight when it is warm, in the same unit; 0 if it is not to be chosen at all.
@@ -27,14 +28,16 @@ pub(super) struct Candidate {
 pub(super) struct Roster {
     /// All endpoints, in the order of the config.
     pub(super) endpoints: Arc<[Arc<Endpoint>]>,
+    /// The same, as choices find them.
+    members: Box<[Member]>,
     groups: Box<[Group]>,
     /// Usable endpoints by their identity.
-    by_id: HashMap<u64, Arc<Endpoint>>,
+    by_id: HashMap<u64, Member>,
 }
 
 /// Endpoints of one priority, and of the same preference, that can be chosen.
 struct Group {
-    members: Box<[Arc<Endpoint>]>,
+    members: Box<[Member]>,
     balancer: Balancer,
     /// Of all numbers a draw may be, those below this one are this group's or an earlier one's.
     upto: u64,
@@ -55,7 +58,24 @@ pub(super) struct Wanted<'a> {
 impl Roster {
     /// Nobody.
     pub(super) fn empty() -> Self {
-        Self { endpoints: Arc::new([]), groups: Box::default(), by_id: HashMap::new() }
+        Self {
+            endpoints: Arc::new([]),
+            members: Box::default(),
+            groups: Box::default(),
+            by_id: HashMap::new(),
+        }
+    }
+
+    /// What this roster holds these endpoints as, for the next one; as something new those that
+    /// it does not hold.
+    pub(super) fn members(&self, endpoints: &[Arc<Endpoint>], workers: usize) -> Vec<Member> {
+        let held: HashMap<*const Endpoint, &Member> =
+            self.members.iter().map(|one| (Arc::as_ptr(&one.endpoint), one)).collect();
+        let member = |endpoint: &Arc<Endpoint>| {
+            let known = held.get(&Arc::as_ptr(endpoint)).copied().cloned();
+            known.unwrap_or_else(|| Member::new(endpoint.clone(), workers))
+        };
+        endpoints.iter().map(member).collect()
     }
 
     /// Makes the roster of these candidates. Of a group less than `spill_below` of whose weight is
@@ -65,11 +85,12 @@ impl Roster {
         way: &BalanceConfig,
         spill_below: f64,
     ) -> Self {
-        let endpoints = candidates.iter().map(|one| one.endpoint.clone()).collect();
+        let endpoints = candidates.iter().map(|one| one.member.endpoint.clone()).collect();
+        let members = candidates.iter().map(|one| one.member.clone()).collect();
         let usable = candidates.iter().filter(|one| one.usable && one.weight > 0);
-        let by_id = usable.map(|one| (one.endpoint.id, one.endpoint.clone())).collect();
+        let by_id = usable.map(|one| (one.member.id, one.member.clone())).collect();
         let unit = Ring::unit(candidates.iter().map(|one| u64::from(one.full)));
-        let rank = |one: &Candidate| (one.endpoint.priority, !one.preferred);
+        let rank = |one: &Candidate| (one.member.priority, !one.preferred);
         candidates.sort_by_key(rank);
         let ranks: Vec<&[Candidate]> =
             candidates.chunk_by(|one, other| rank(one) == rank(other)).collect();
@@ -79,7 +100,7 @@ impl Roster {
             .zip(shares(&capacities))
             .map(|(rank, upto)| Group::new(rank, way, unit, upto))
             .filter(|group| !group.members.is_empty());
-        Self { endpoints, groups: groups.collect(), by_id }
+        Self { endpoints, members, groups: groups.collect(), by_id }
     }
 
     /// Whether any endpoint can be chosen, be it full or not.
@@ -88,7 +109,7 @@ impl Roster {
     }
 
     /// The endpoint of an attempt. `None` if none is usable, or all are full.
-    pub(super) fn choose(&self, wanted: &Wanted<'_>) -> Option<&Arc<Endpoint>> {
+    pub(super) fn choose(&self, wanted: &Wanted<'_>) -> Option<&Member> {
         let chosen = self.choose_any(wanted)?;
         let tried = |one: &Endpoint| wanted.avoid.contains(&one.address);
         if !chosen.is_full() && !tried(chosen) {
@@ -97,12 +118,12 @@ impl Roster {
         // The way may not have come across one that has room and was not tried. Not always the same
         // one is to get what is left over.
         let all = || self.groups.iter().flat_map(|group| group.members_from(wanted.given.turn));
-        let has_room = |one: &&Arc<Endpoint>| !one.is_full();
+        let has_room = |one: &&Member| !one.is_full();
         let elsewhere = all().filter(has_room).find(|one| !tried(one));
         elsewhere.or_else(|| all().find(has_room))
     }
 
-    fn choose_any(&self, wanted: &Wanted<'_>) -> Option<&Arc<Endpoint>> {
+    fn choose_any(&self, wanted: &Wanted<'_>) -> Option<&Member> {
         if let Some(known) = wanted.id.and_then(|id| self.by_id.get(&id))
             && !known.is_full()
             && !wanted.avoid.contains(&known.address)
@@ -113,7 +134,7 @@ impl Roster {
         only.choose(wanted)
     }
 
-    fn choose_group(&self, wanted: &Wanted<'_>) -> Option<&Arc<Endpoint>> {
+    fn choose_group(&self, wanted: &Wanted<'_>) -> Option<&Member> {
         // A key's requests stay together in this choice too.
         let draw = wanted.given.key.map_or_else(rand::random, |key| (key >> 32) as u32);
         let drawn = self.groups.iter().find(|group| u64::from(draw) < group.upto)?;
@@ -125,27 +146,27 @@ impl Group {
     fn new(rank: &[Candidate], way: &BalanceConfig, unit: u64, upto: u64) -> Self {
         let usable = || rank.iter().filter(|one| one.usable && one.weight > 0);
         let names: Vec<(String, u32)> =
-            usable().map(|one| (one.endpoint.address.to_string(), one.weight)).collect();
+            usable().map(|one| (one.member.address.to_string(), one.weight)).collect();
         let names = names.iter().map(|(name, weight)| (name.as_str(), *weight));
         let balancer = Balancer::new(way, names, unit);
-        Self { members: usable().map(|one| one.endpoint.clone()).collect(), balancer, upto }
+        Self { members: usable().map(|one| one.member.clone()).collect(), balancer, upto }
     }
 
     /// All members, the one of this turn first.
-    fn members_from(&self, turn: usize) -> impl Iterator<Item = &Arc<Endpoint>> {
+    fn members_from(&self, turn: usize) -> impl Iterator<Item = &Member> {
         let first = turn.checked_rem(self.members.len()).unwrap_or(0);
         let (before, behind) = self.members.split_at(first);
         behind.iter().chain(before)
     }
 
-    fn choose(&self, wanted: &Wanted<'_>) -> Option<&Arc<Endpoint>> {
+    fn choose(&self, wanted: &Wanted<'_>) -> Option<&Member> {
         let members = Members { members: &self.members, avoid: wanted.avoid, now: wanted.now };
         self.balancer.next(wanted.given, &members).map(|place| &self.members[place])
     }
 }
 
 struct Members<'a> {
-    members: &'a [Arc<Endpoint>],
+    members: &'a [Member],
     avoid: &'a [SocketAddr],
     now: u64,
 }

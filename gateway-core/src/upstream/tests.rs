@@ -6,6 +6,10 @@ use super::*;
 use crate::telemetry::Metrics;
 
 fn upstream(endpoints: usize, balance: &str) -> Arc<Upstream> {
+    upstream_with(&Arc::default(), endpoints, balance)
+}
+
+fn upstream_with(states: &Arc<EndpointStates>, endpoints: usize, balance: &str) -> Arc<Upstream> {
     let list: Vec<String> = (0..endpoints)
         .map(|place| format!("\"10.0.{}.{}:80\"", place / 256, place % 256))
         .collect();
@@ -14,7 +18,7 @@ fn upstream(endpoints: usize, balance: &str) -> Arc<Upstream> {
     let metrics = Metrics::new("1.0.0").unwrap().upstream("a");
     let key = balance.contains("hash").then_some(Attribute::ClientIp);
     let transport = Arc::new(Transport::new(&config, None));
-    Arc::new(Upstream::new(&config, transport, 2, key, metrics, Arc::default()))
+    Arc::new(Upstream::new(&config, transport, 2, key, metrics, states.clone()))
 }
 
 fn choice(worker: usize, key: u64) -> Choice<'static> {
@@ -23,7 +27,7 @@ fn choice(worker: usize, key: u64) -> Choice<'static> {
 
 #[test]
 fn what_is_chosen_is_in_flight_until_it_is_left() {
-    for way in ["round_robin", "{hash: client.ip}"] {
+    for way in ["round_robin", "least_requests", "{hash: client.ip}"] {
         let upstream = upstream(1, way);
         let place = upstream.choose(choice(0, 1)).unwrap();
         let second = upstream.choose(choice(1, 2)).unwrap();
@@ -32,8 +36,26 @@ fn what_is_chosen_is_in_flight_until_it_is_left() {
         drop((place, second));
 
         assert_eq!(upstream.endpoints()[0].in_flight(), 0);
-        assert!(upstream.total.iter().all(|total| total.load(Ordering::Relaxed) == 0));
+        assert!(upstream.total.iter().all(|total| total.get() == 0));
     }
+}
+
+#[test]
+fn what_is_in_flight_outlives_the_roster_and_the_config_it_was_chosen_with() {
+    let before = upstream(2, "round_robin");
+    let place = before.choose(choice(1, 0)).unwrap();
+
+    before.make_roster(Instant::now());
+    let again = before.choose(choice(1, 0)).unwrap();
+    let after = upstream_with(&before.states, 2, "least_requests");
+    let other = [after.choose(choice(0, 0)).unwrap(), after.choose(choice(1, 0)).unwrap()];
+
+    let in_flight = || after.endpoints().iter().map(|one| one.in_flight()).sum::<u32>();
+    assert_eq!(in_flight(), 4);
+    drop((place, again));
+    assert_eq!(in_flight(), 2);
+    drop(other);
+    assert_eq!(in_flight(), 0);
 }
 
 #[test]
@@ -62,7 +84,7 @@ fn another_attempt_takes_no_turn_whatever_it_is_made_for() {
 fn an_upstream_of_a_config_that_may_be_refused_changes_nothing() {
     let upstream = upstream(2, "round_robin");
     upstream.states.settle();
-    let state = upstream.states.of(([10, 9, 9, 9], 80).into(), true);
+    let state = upstream.states.of(([10, 9, 9, 9], 80).into(), true, 2);
 
     upstream.make_roster(Instant::now());
 

@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 
+use super::super::endpoint::EndpointState;
 use super::*;
 
 /// Candidates by priority, preference and whether they are usable; their addresses count up.
@@ -16,13 +17,14 @@ fn weighted(candidates: &[(u32, bool, bool, u32)]) -> Roster {
             priority: *priority,
             labels: BTreeMap::new(),
             peer: pingora::upstreams::peer::HttpPeer::new(address(place), false, String::new()),
-            live: Arc::default(),
+            live: Arc::new(EndpointState::new(2)),
             total: None,
+            decides: true,
             most: u32::MAX,
             room: None,
         };
         Candidate {
-            endpoint: Arc::new(endpoint),
+            member: Member::new(Arc::new(endpoint), 2),
             weight: *weight,
             full: *weight,
             usable: *usable,
