@@ -7,6 +7,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use smallvec::SmallVec;
 
+use crate::consumer::Consumer;
+use crate::plugin::{Fact, FactSet};
 use crate::routing::HostText;
 use crate::snapshot::{ListenerPlan, RoutePlan, Snapshot};
 use crate::telemetry::{Ascii, AttemptRecord, FailureCode, TraceContext};
@@ -28,7 +30,9 @@ pub struct RequestCtx {
     trace: Option<TraceContext>,
     /// Whether the trace begins here: the client sent none that is valid.
     begins_trace: bool,
-    published: Vec<(&'static str, Box<str>)>,
+    published: Vec<(&'static str, Fact)>,
+    published_sets: SmallVec<[Arc<FactSet>; 1]>,
+    consumer: Option<Arc<Consumer>>,
     extensions: Vec<(TypeId, Box<dyn Any + Send + Sync>)>,
     started: Instant,
     started_at: SystemTime,
@@ -57,6 +61,8 @@ impl RequestCtx {
             trace: None,
             begins_trace: false,
             published: Vec::new(),
+            published_sets: SmallVec::new(),
+            consumer: None,
             extensions: Vec::new(),
             started: Instant::now(),
             started_at: SystemTime::now(),
@@ -172,13 +178,31 @@ impl RequestCtx {
     }
 
     /// A fact that a plugin published under its full name, such as `jwt.sub`.
-    pub fn published(&self, name: &str) -> Option<&str> {
-        self.published.iter().rev().find(|(key, _)| *key == name).map(|(_, value)| &**value)
+    pub fn published(&self, name: &str) -> Option<&Fact> {
+        let single = self.published.iter().rev().find(|(key, _)| *key == name);
+        let single = single.map(|(_, fact)| fact);
+        single.or_else(|| self.published_sets.iter().rev().find_map(|set| set.get(name)))
     }
 
     /// Publishes a fact as an attribute. The plugin declares the name in `Plugin::ATTRIBUTES`.
-    pub fn publish(&mut self, name: &'static str, value: impl Into<Box<str>>) {
-        self.published.push((name, value.into()));
+    pub fn publish(&mut self, name: &'static str, fact: impl Into<Fact>) {
+        self.published.push((name, fact.into()));
+    }
+
+    /// Publishes facts that were found out before. The plugin declares their names, or the namespace
+    /// they are in, in `Plugin::ATTRIBUTES`.
+    pub fn publish_all(&mut self, facts: Arc<FactSet>) {
+        self.published_sets.push(facts);
+    }
+
+    /// The caller, if a plugin recognised it.
+    pub fn consumer(&self) -> Option<&Arc<Consumer>> {
+        self.consumer.as_ref()
+    }
+
+    /// Notes who the caller is. Who recognises it last has the last word.
+    pub fn set_consumer(&mut self, consumer: Arc<Consumer>) {
+        self.consumer = Some(consumer);
     }
 
     /// Keeps a value for this request, found again by its type. Replaces one of the same type: a

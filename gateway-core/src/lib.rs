@@ -5,6 +5,7 @@
 
 pub mod admin;
 pub mod config;
+mod consumer;
 mod context;
 mod gateway;
 pub mod lifecycle;
@@ -17,6 +18,7 @@ pub mod snapshot;
 pub mod telemetry;
 pub mod upstream;
 
+pub use consumer::{Consumer, Consumers};
 pub use context::RequestCtx;
 pub use gateway::{
     Checked, EXIT_ADDRESS, EXIT_CONFIG, EXIT_FAILED, EXIT_WARNINGS, Gateway, GatewayBuilder,

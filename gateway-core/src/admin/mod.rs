@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use tokio::runtime::Handle;
 
-use crate::config::{AdminAddress, AdminConfig, Secret};
+use crate::config::{AdminAddress, AdminConfig, Secret, environment};
 use crate::lifecycle::{StartError, State};
 use crate::listener::BindError;
 
@@ -62,11 +62,6 @@ pub(crate) fn bind(config: &AdminConfig) -> Result<Admin, StartError> {
         }
     };
     Ok(Admin { address, socket, token })
-}
-
-/// The process's own environment.
-pub(crate) fn environment(name: &str) -> Option<String> {
-    std::env::var(name).ok()
 }
 
 /// Binds a socket file that only its owner may use, in place of one that nobody listens on.

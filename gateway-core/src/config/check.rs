@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 
 use super::Config;
+use super::consumer;
 use super::document::Document;
 use super::fault::Fault;
 use super::nearest::hint;
@@ -103,6 +104,7 @@ fn nouns(config: &Config, findings: &mut Findings<'_>) {
     for (index, upstream) in config.upstreams.iter().enumerate() {
         upstream.check(&section("upstreams").index(index), findings);
     }
+    consumer::check_list(&config.consumers, &section("consumers"), findings);
     for (index, route) in config.routes.iter().enumerate() {
         route.check(&section("routes").index(index), findings);
     }
@@ -116,6 +118,8 @@ fn names(config: &Config, findings: &mut Findings<'_>) {
     repeated(findings, "listeners", "name", listeners, said("listener"));
     let upstreams = config.upstreams.iter().map(|upstream| Some(upstream.name.as_str()));
     repeated(findings, "upstreams", "name", upstreams, said("upstream"));
+    let consumers = config.consumers.iter().map(|consumer| Some(consumer.name.as_str()));
+    repeated(findings, "consumers", "name", consumers, said("consumer"));
     let routes = config.routes.iter().map(|route| Some(route.name.as_str()));
     repeated(findings, "routes", "name", routes, said("route"));
 }

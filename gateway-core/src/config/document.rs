@@ -9,7 +9,7 @@ use super::marks::{Mark, Marks};
 use super::path::{ConfigPath, Segment};
 
 /// The lists that included files add to.
-pub(super) const LISTS: [&str; 4] = ["plugins", "listeners", "upstreams", "routes"];
+pub(super) const LISTS: [&str; 5] = ["plugins", "listeners", "upstreams", "consumers", "routes"];
 
 /// The files a config was read from; says where a part of the merged config is written.
 #[derive(Debug, Default)]

@@ -7,6 +7,7 @@ mod access_log;
 mod address;
 mod admin;
 mod check;
+mod consumer;
 mod digest;
 mod discover;
 mod document;
@@ -50,6 +51,7 @@ use serde::{Deserialize, Serialize};
 pub use access_log::{AccessLogConfig, LogFormat, LogOutput, SampleConfig};
 pub use address::{AdminAddress, EndpointAddress, ListenAddress, Network};
 pub use admin::AdminConfig;
+pub use consumer::ConsumerConfig;
 pub(crate) use discover::endpoints_of;
 pub use discover::{DiscoverConfig, Family};
 pub use document::Document;
@@ -70,6 +72,7 @@ pub use route::{RouteConfig, RouteTimeouts};
 pub use route_match::{MatchConfig, PathMatch};
 pub use scalar::Invalid;
 pub use schema::json_schema;
+pub(crate) use secret::environment;
 pub use secret::{Secret, SecretConfig};
 pub use server::{ServerConfig, Workers};
 pub use status_range::StatusRange;
@@ -109,6 +112,9 @@ pub struct Config {
     /// Groups of endpoints that routes send to.
     #[serde(default)]
     pub upstreams: Vec<UpstreamConfig>,
+    /// Callers known by name.
+    #[serde(default)]
+    pub consumers: Vec<ConsumerConfig>,
     /// Which requests, which plugins, and what becomes of them.
     #[serde(default)]
     pub routes: Vec<RouteConfig>,
@@ -130,6 +136,8 @@ struct Fragment {
     listeners: Vec<ListenerConfig>,
     #[serde(default)]
     upstreams: Vec<UpstreamConfig>,
+    #[serde(default)]
+    consumers: Vec<ConsumerConfig>,
     #[serde(default)]
     routes: Vec<RouteConfig>,
 }

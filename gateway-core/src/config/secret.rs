@@ -61,6 +61,11 @@ impl SecretConfig {
     }
 }
 
+/// The variables of the process.
+pub(crate) fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
 fn read_file(path: &FilePath) -> Result<Secret, String> {
     let refused = |why: &dyn fmt::Display| format!("secret file {path}: {why}");
     let length = fs::metadata(path).map_err(|error| refused(&error))?.len();

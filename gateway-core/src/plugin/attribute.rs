@@ -11,6 +11,7 @@
 //! | `request.id`, `trace.id` | |
 //! | `listener.name`, `route.name`, `upstream.name` | |
 //! | `response.status` | a number; all others are text |
+//! | `consumer.name`, `.groups`, `.label.NAME` | the caller, once a plugin recognised it; a list; a word about it |
 //! | `jwt.sub` and the like | what a plugin publishes under its own names |
 //!
 //! Conditions are written in CEL: `==`, `!=`, `<`, `<=`, `>`, `>=`, `in` with a list of literals,
@@ -36,6 +37,7 @@ use http::header::{COOKIE, HeaderMap, HeaderName};
 use http::{HeaderValue, Version};
 use pingora_http::{RequestHeader, ResponseHeader};
 
+use super::Fact;
 use crate::context::RequestCtx;
 
 pub use names::PublishedNames;
@@ -60,6 +62,9 @@ pub enum Attribute {
     ListenerName,
     RouteName,
     UpstreamName,
+    ConsumerName,
+    ConsumerGroups,
+    ConsumerLabel(String),
     ResponseStatus,
     ResponseHeader(HeaderName),
     Published(Box<str>),
@@ -142,6 +147,20 @@ impl Attribute {
         matches!(self, Self::ResponseStatus | Self::ResponseHeader(_))
     }
 
+    /// Whether it can be a list, which `in` looks into.
+    pub fn is_list(&self) -> bool {
+        matches!(self, Self::ConsumerGroups | Self::Published(_))
+    }
+
+    /// Whether the list has this item. A text is a list of itself.
+    pub fn has(&self, item: &str, facts: &Facts<'_>) -> bool {
+        match self {
+            Self::ConsumerGroups => facts.ctx.consumer().is_some_and(|one| one.is_in(item)),
+            Self::Published(name) => facts.ctx.published(name).is_some_and(|fact| fact.has(item)),
+            _ => self.with_text(facts, |text| text == Some(item)),
+        }
+    }
+
     /// Reads the fact; `None` if the request does not have it.
     pub fn read<'a>(&self, facts: &Facts<'a>) -> Option<Value<'a>> {
         match self {
@@ -183,7 +202,10 @@ impl Attribute {
             Self::ListenerName => Some(ctx.listener_name()),
             Self::RouteName => ctx.route_name(),
             Self::UpstreamName => ctx.upstream_name(),
-            Self::Published(name) => ctx.published(name),
+            Self::ConsumerName => ctx.consumer().map(|consumer| &*consumer.name),
+            Self::ConsumerGroups => ctx.consumer().map(|consumer| consumer.group_fact.as_text()),
+            Self::ConsumerLabel(name) => ctx.consumer()?.labels.get(name).map(String::as_str),
+            Self::Published(name) => ctx.published(name).map(Fact::as_text),
         };
         borrowed.map(Cow::Borrowed)
     }
@@ -196,6 +218,7 @@ impl fmt::Display for Attribute {
             Self::RequestHeader(name) => write!(f, "request.header.{name}"),
             Self::RequestQuery(name) => write!(f, "request.query.{name}"),
             Self::RequestCookie(name) => write!(f, "request.cookie.{name}"),
+            Self::ConsumerLabel(name) => write!(f, "consumer.label.{name}"),
             Self::ResponseHeader(name) => write!(f, "response.header.{name}"),
             Self::Published(name) => f.write_str(name),
             fixed => f.write_str(names::of_fixed(fixed)),

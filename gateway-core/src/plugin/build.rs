@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex};
 
 use super::TemplateError;
 use super::{Attribute, AttributeError, Condition, ConditionError, PublishedNames, Template};
+use crate::config::{Secret, SecretConfig, environment};
+use crate::consumer::Consumers;
 use crate::snapshot::Store;
 use crate::telemetry::PluginMetrics;
 
@@ -69,6 +71,7 @@ pub struct BuildEnv<'a> {
     pub(crate) scope: &'a str,
     pub(crate) store: &'a Store,
     pub(crate) published: &'a PublishedNames,
+    pub(crate) consumers: &'a Arc<Consumers>,
     pub(crate) metrics: Arc<PluginMetrics>,
     pub(crate) tasks: Mutex<Vec<Background>>,
 }
@@ -79,9 +82,10 @@ impl<'a> BuildEnv<'a> {
         scope: &'a str,
         store: &'a Store,
         published: &'a PublishedNames,
+        consumers: &'a Arc<Consumers>,
         metrics: Arc<PluginMetrics>,
     ) -> Self {
-        Self { name, scope, store, published, metrics, tasks: Mutex::new(Vec::new()) }
+        Self { name, scope, store, published, consumers, metrics, tasks: Mutex::new(Vec::new()) }
     }
 
     /// State that outlives a reload while `key` and `digest` stay the same. `key` is unique within
@@ -103,6 +107,19 @@ impl<'a> BuildEnv<'a> {
     /// The plugin's own metrics, for what the gateway cannot count by itself.
     pub fn metrics(&self) -> Arc<PluginMetrics> {
         self.metrics.clone()
+    }
+
+    /// The callers that the config knows by name.
+    pub fn consumers(&self) -> Arc<Consumers> {
+        self.consumers.clone()
+    }
+
+    /// Fetches a secret of the options.
+    ///
+    /// # Errors
+    /// Says which variable is not set, or which file could not be read and why.
+    pub fn secret(&self, secret: &SecretConfig) -> Result<Secret, String> {
+        secret.resolve(&environment)
     }
 
     /// Resolves an attribute's name.

@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `== != < <= > >=` | text with text, number with number, truth with truth (`==`, `!=`) |
 //! | `in [...]` | text or a number in a list of literals of its type |
+//! | `in attribute` | text among the items of a list, such as `consumer.groups` or a claim |
 //! | `startsWith endsWith contains matches` | text, and a string literal; `matches` finds its regex anywhere |
 //! | `has(attribute)`, `size(attribute)` | whether it is there; its length in characters |
 //! | `&& \|\| !`, parentheses, `true`, `false` | |

@@ -8,6 +8,7 @@ mod build;
 mod chain;
 mod condition;
 mod contain;
+mod fact;
 mod hooks;
 mod registry;
 mod reply;
@@ -23,6 +24,7 @@ pub use attribute::{Attribute, AttributeError, Facts, Kind, PublishedNames, Valu
 pub use build::{BuildEnv, BuildError, OptionPath};
 pub use chain::{Chain, Level, Mounted};
 pub use condition::{Condition, ConditionError, EvalError};
+pub use fact::{Fact, FactSet};
 pub use hooks::{
     AttemptHook, BodyMode, Flow, HookError, Hooks, LogHook, RequestBodyHook, RequestHook,
     ResponseBodyHook, ResponseHook,

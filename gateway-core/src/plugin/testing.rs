@@ -303,7 +303,7 @@ impl Exchange {
             response_headers: Some(&response.headers),
             request_id: self.ctx.request_id(),
             trace: self.ctx.trace(),
-            consumer: None,
+            consumer: self.ctx.consumer().map(|consumer| &*consumer.name),
             revision: 1,
             retries: 0,
             plugin_times: &[],

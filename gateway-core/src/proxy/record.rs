@@ -90,7 +90,7 @@ fn show(session: &Session, open: &Open, outcome: &Outcome<'_>, telemetry: &Telem
         response_headers: session.response_written().map(|response| &response.headers),
         request_id: ctx.request_id(),
         trace: ctx.trace(),
-        consumer: None,
+        consumer: ctx.consumer().map(|consumer| &*consumer.name),
         revision: ctx.snapshot().revision.number,
         retries: u32::try_from(ctx.attempts.len().saturating_sub(1)).unwrap_or(u32::MAX),
         plugin_times: &plugin_times,

@@ -376,3 +376,28 @@ fn deep_nesting_is_refused_without_overflowing_the_stack() {
     let block: String = (0..300).map(|depth| format!("{}a:\n", " ".repeat(depth))).collect();
     assert!(refused(&block).contains("recursion limit exceeded"), "{}", refused(&block));
 }
+
+#[test]
+fn consumers_are_told_apart() {
+    let lines = "\
+consumers:
+  - {name: app, subjects: [auth0|1, app], groups: [gold, gold], keys: [{env: KEY}]}
+  - {name: app}
+  - {name: other, subjects: [auth0|1, app], key: x}
+";
+    let text = format!("version: 1\nlisteners: [{{name: a, address: '127.0.0.1:0'}}]\n{lines}");
+
+    assert_eq!(
+        refused(&text),
+        "gateway.yaml:6:45  consumers[2].key: unknown key `key`, did you mean `keys`?"
+    );
+    assert_eq!(
+        refused(&text.replace(", key: x", "")),
+        "\
+gateway.yaml:4:37  consumers[0].subjects[1]: `app` is known as this one already
+gateway.yaml:4:58  consumers[0].groups[1]: the group `gold` is in the list already
+gateway.yaml:5:12  consumers[1].name: consumer `app` is defined at gateway.yaml:4:5 already
+gateway.yaml:6:30  consumers[2].subjects[0]: `auth0|1` is another consumer, at gateway.yaml:4:28
+gateway.yaml:6:39  consumers[2].subjects[1]: `app` is another consumer, at gateway.yaml:4:12"
+    );
+}

@@ -6,7 +6,7 @@ use http::HeaderName;
 
 use super::Attribute;
 
-/// What registered plugins declare: full names (`consumer.name`) and namespaces (`jwt.*`).
+/// What registered plugins declare: full names (`geo.country`) and namespaces (`jwt.*`).
 #[derive(Clone, Debug, Default)]
 pub struct PublishedNames {
     names: BTreeSet<String>,
@@ -43,7 +43,7 @@ impl<S: AsRef<str>> FromIterator<S> for PublishedNames {
     }
 }
 
-static FIXED: [(&str, Attribute); 14] = [
+static FIXED: [(&str, Attribute); 16] = [
     ("client.ip", Attribute::ClientIp),
     ("peer.ip", Attribute::PeerIp),
     ("request.method", Attribute::RequestMethod),
@@ -57,16 +57,19 @@ static FIXED: [(&str, Attribute); 14] = [
     ("listener.name", Attribute::ListenerName),
     ("route.name", Attribute::RouteName),
     ("upstream.name", Attribute::UpstreamName),
+    ("consumer.name", Attribute::ConsumerName),
+    ("consumer.groups", Attribute::ConsumerGroups),
     ("response.status", Attribute::ResponseStatus),
 ];
 
 /// Makes an attribute of what follows its prefix.
 pub(super) type Make = fn(&str) -> Option<Attribute>;
 
-const KEYED: [(&str, Make); 4] = [
+const KEYED: [(&str, Make); 5] = [
     ("request.header", |key| key.parse::<HeaderName>().ok().map(Attribute::RequestHeader)),
     ("request.query", |key| text(key).map(Attribute::RequestQuery)),
     ("request.cookie", |key| text(key).map(Attribute::RequestCookie)),
+    ("consumer.label", |key| text(key).map(Attribute::ConsumerLabel)),
     ("response.header", |key| key.parse::<HeaderName>().ok().map(Attribute::ResponseHeader)),
 ];
 

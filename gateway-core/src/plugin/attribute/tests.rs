@@ -3,7 +3,7 @@
 use super::*;
 
 fn published() -> PublishedNames {
-    ["consumer.name", "jwt.*"].into_iter().collect()
+    ["geo.country", "jwt.*"].into_iter().collect()
 }
 
 #[test]
@@ -28,6 +28,9 @@ fn every_name_resolves_and_is_printed_again() {
         "response.status",
         "response.header.age",
         "consumer.name",
+        "consumer.groups",
+        "consumer.label.tier",
+        "geo.country",
         "jwt.sub",
         "jwt.https://a.b/c",
     ];

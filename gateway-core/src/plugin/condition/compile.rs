@@ -177,7 +177,7 @@ impl<'a> Compiler<'a> {
 
     fn within(&mut self, item: &Node, list: &Node, depth: usize) -> Result<Term, Fault> {
         let Expr::List(ListExpr { elements, .. }) = &list.expr else {
-            return fault(list, "`in` needs a list of literals, such as [\"a\", \"b\"]");
+            return self.member(item, list, depth);
         };
         let expression = match self.term(item, depth)? {
             Term::Text(text) => {
@@ -197,6 +197,19 @@ impl<'a> Compiler<'a> {
             Term::Truth(_) => return fault(item, "`in` needs text or a number before it"),
         };
         Ok(Term::Truth(expression))
+    }
+
+    fn member(&mut self, item: &Node, list: &Node, depth: usize) -> Result<Term, Fault> {
+        let needs =
+            "`in` needs a list: of literals, such as [\"a\", \"b\"], or an attribute that is one";
+        if !matches!(list.expr, Expr::Ident(_) | Expr::Select(_) | Expr::Call(_)) {
+            return fault(list, needs);
+        }
+        let attribute = self.attribute(list)?;
+        if !attribute.is_list() {
+            return fault(list, format!("{needs}; `{attribute}` is not"));
+        }
+        Ok(Term::Truth(Expression::Member(self.text(item, depth)?, attribute)))
     }
 
     fn size(&mut self, operand: &Node, depth: usize) -> Result<Term, Fault> {

@@ -16,6 +16,8 @@ pub(super) enum Expression {
     Any(Box<[Expression]>),
     Same(Box<[Expression; 2]>),
     Has(Attribute),
+    /// The text is an item of the list.
+    Member(Text, Attribute),
     Text(Text, TextTest),
     Int(Int, IntTest),
 }
@@ -93,6 +95,9 @@ impl Expression {
             Self::Any(terms) => terms.iter().any(|term| term.holds(facts)),
             Self::Same(pair) => pair[0].holds(facts) == pair[1].holds(facts),
             Self::Has(attribute) => attribute.with_text(facts, |text| text.is_some()),
+            Self::Member(item, list) => {
+                item.with(facts, |item| item.is_some_and(|item| list.has(item, facts)))
+            }
             Self::Text(text, test) => {
                 text.with(facts, |text| text.is_some_and(|text| test.holds(text, facts)))
             }

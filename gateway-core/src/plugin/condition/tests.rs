@@ -4,7 +4,9 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use proptest::prelude::*;
 
 use super::*;
+use crate::consumer::Consumers;
 use crate::context::RequestCtx;
+use crate::plugin::{Fact, FactSet};
 
 fn parse(source: &str) -> Result<Condition, ConditionError> {
     Condition::parse(source, &PublishedNames::new(["jwt.*"]), false)
@@ -19,7 +21,13 @@ fn request() -> RequestHeader {
 }
 
 fn holds(source: &str) -> bool {
-    let (request, ctx) = (request(), RequestCtx::sample());
+    let (request, mut ctx) = (request(), RequestCtx::sample());
+    let scope = ("jwt.scope".into(), Fact::list(["read", "a,b"]));
+    ctx.publish_all(FactSet::new([scope, ("jwt.sub".into(), Fact::text("me"))]));
+    let config = "[{name: app, groups: [gold, beta], labels: {tier: one}}]";
+    let (consumers, _) =
+        Consumers::new(&serde_yaml::from_str::<Vec<_>>(config).unwrap(), |_, _| None);
+    ctx.set_consumer(consumers.by_subject("app").unwrap().clone());
     let facts = Facts { request: &request, response: None, ctx: &ctx };
     parse(source).unwrap_or_else(|error| panic!("{source}: {error}")).holds(&facts).unwrap()
 }
@@ -58,6 +66,12 @@ const TRUE: &[&str] = &[
     "false || true && true",
     "(true || false) && !(false)",
     "!!true",
+    "consumer.name == 'app' && consumer.label.tier == 'one' && !has(consumer.label.none)",
+    "'gold' in consumer.groups && !('silver' in consumer.groups)",
+    "consumer.groups == 'gold,beta'",
+    "'read' in jwt.scope && 'a,b' in jwt.scope && !('a' in jwt.scope)",
+    "'me' in jwt.sub && !('m' in jwt.sub) && !('x' in jwt.none)",
+    "!(request.header.none in consumer.groups) && !(request.method in consumer.groups)",
     "request.method == request.method",
     "(request.method == 'POST') == true",
     "has(request.header.none) != true",
@@ -116,7 +130,8 @@ const REFUSED: &[(&str, usize, &str)] = &[
     ("request.header['a']['b'] == 'a'", 20, "brackets follow a plain name"),
     ("request.header['a b'] == 'a'", 15, "does not end in a valid name"),
     ("has('a')", 5, "expected an attribute"),
-    ("request.method in 'a'", 19, "`in` needs a list of literals"),
+    ("request.method in 'a'", 19, "`in` needs a list"),
+    ("request.method in request.path", 26, "`in` needs a list"),
     ("request.method in ['a', 1]", 25, "expected a string literal"),
     ("size(request.path) in ['a']", 24, "expected a whole number"),
     ("true in [true]", 1, "`in` needs text or a number"),

@@ -10,7 +10,10 @@ use std::time::SystemTime;
 
 use super::tasks::{Background, Tasks};
 use super::{ListenerLimits, ListenerPlan, ListenerTimeouts, Revision, RoutePlan, Snapshot, Store};
-use crate::config::{Config, ConfigPath, Document, Fault, Faults, ListenerConfig, Loaded};
+use crate::config::{
+    Config, ConfigPath, Document, Fault, Faults, ListenerConfig, Loaded, environment,
+};
+use crate::consumer::Consumers;
 use crate::plugin::{Chain, Level, Mounted, PublishedNames, Registry};
 use crate::routing::RouteTable;
 use crate::telemetry::Metrics;
@@ -47,6 +50,7 @@ struct Compile<'a> {
     digest: &'a str,
     with: &'a Compiler<'a>,
     published: PublishedNames,
+    consumers: Arc<Consumers>,
     faults: Vec<Fault>,
     tasks: Vec<Background>,
 }
@@ -59,6 +63,7 @@ impl<'a> Compile<'a> {
             digest: &loaded.digest,
             published: with.registry.published(),
             with,
+            consumers: Arc::default(),
             faults: loaded.faults.clone(),
             tasks: Vec::new(),
         }
@@ -68,6 +73,7 @@ impl<'a> Compile<'a> {
         let config = self.config;
         let root = ConfigPath::root();
         self.log_fields();
+        self.consumers();
         let upstreams: Box<[Arc<Upstream>]> = config
             .upstreams
             .iter()
@@ -133,6 +139,23 @@ impl<'a> Compile<'a> {
                 let path = ConfigPath::root().key("access_log").key("fields").index(index);
                 self.fault(&path, unknown.to_string());
             }
+        }
+    }
+
+    /// Fetches the consumers' keys, which must be those of one consumer each.
+    fn consumers(&mut self) {
+        let config = self.config;
+        let at = |index: usize, place: usize| {
+            ConfigPath::root().key("consumers").index(index).key("keys").index(place)
+        };
+        let key = |index: usize, place: usize| {
+            let resolved = config.consumers[index].keys[place].resolve(&environment);
+            resolved.map_err(|error| self.fault(&at(index, place), error)).ok()
+        };
+        let (consumers, taken) = Consumers::new(&config.consumers, key);
+        self.consumers = Arc::new(consumers);
+        for (index, place) in taken {
+            self.fault(&at(index, place), "another consumer has the same key");
         }
     }
 

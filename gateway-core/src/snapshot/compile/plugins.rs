@@ -54,7 +54,14 @@ impl Compile<'_> {
         }
         let default = if spec.class == Class::Observe { OnError::Skip } else { OnError::Refuse };
         let metrics = self.with.metrics.plugin(name);
-        let env = BuildEnv::new(name, scope, self.with.store, &self.published, metrics.clone());
+        let env = BuildEnv::new(
+            name,
+            scope,
+            self.with.store,
+            &self.published,
+            &self.consumers,
+            metrics.clone(),
+        );
         let built = spec.build(plugin.options.clone(), &env);
         let tasks = env.into_tasks();
         match built {
