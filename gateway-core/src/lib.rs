@@ -7,6 +7,7 @@ pub mod admin;
 pub mod config;
 mod consumer;
 mod context;
+pub mod fetch;
 mod gateway;
 pub mod lifecycle;
 pub mod listener;

@@ -83,7 +83,7 @@ impl Tls {
         self
     }
 
-    pub(super) fn config(&self) -> Arc<ClientConfig> {
+    pub(crate) fn config(&self) -> Arc<ClientConfig> {
         self.config.clone()
     }
 
@@ -95,7 +95,7 @@ impl Tls {
     }
 
     /// What an endpoint is asked for as, and has to have a certificate for.
-    pub(super) fn name(&self, endpoint: IpAddr) -> ServerName<'static> {
+    pub(crate) fn name(&self, endpoint: IpAddr) -> ServerName<'static> {
         self.server_name.clone().unwrap_or_else(|| ServerName::IpAddress(endpoint.into()))
     }
 }
