@@ -4,7 +4,9 @@ mod body_limit;
 mod circuit_breaker;
 mod cors;
 mod headers;
+mod identity;
 mod ip_restriction;
+mod jwt;
 mod rate_limit;
 mod request_id;
 
@@ -13,6 +15,7 @@ pub use circuit_breaker::CircuitBreaker;
 pub use cors::Cors;
 pub use headers::Headers;
 pub use ip_restriction::IpRestriction;
+pub use jwt::Jwt;
 pub use rate_limit::RateLimit;
 pub use request_id::RequestId;
 
@@ -26,6 +29,7 @@ pub fn all() -> Vec<Spec> {
         Spec::of::<Cors>(),
         Spec::of::<Headers>(),
         Spec::of::<IpRestriction>(),
+        Spec::of::<Jwt>(),
         Spec::of::<RateLimit>(),
         Spec::of::<RequestId>(),
     ]

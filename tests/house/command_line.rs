@@ -529,6 +529,7 @@ fn plugins_are_listed_with_their_class_and_options() {
         "cors",
         "headers",
         "ip-restriction",
+        "jwt",
         "rate-limit",
         "request-id",
     ];

@@ -237,6 +237,26 @@ fn the_example_of_headers_does_what_it_says() {
 }
 
 #[test]
+fn the_example_of_jwt_does_what_it_says() {
+    let gate = example("jwt");
+    let written = std::fs::read_to_string(gate.config_path()).expect("it is there");
+    let token = written.lines().find_map(|line| line.split_once("TOKEN=")).expect("it has one").1;
+    let bearer = format!("Authorization: Bearer {token}\r\n");
+
+    assert_eq!(through(&gate, "/", "", "").status, 401);
+    let seen = through(&gate, "/", &format!("{bearer}X-User: root\r\n"), "");
+    assert_eq!(seen.status, 200);
+    let seen = seen.text().to_lowercase();
+    for (field, there) in
+        [("ada", true), ("analysis", true), ("root", false), ("authorization", false)]
+    {
+        assert_eq!(seen.contains(field), there, "{field}: {seen}");
+    }
+    let delete = format!("DELETE / HTTP/1.1\r\nHost: a\r\n{bearer}\r\n");
+    assert_eq!(gate.exchange(delete).status, 403);
+}
+
+#[test]
 fn the_example_of_ip_restriction_does_what_it_says() {
     let gate = example("ip-restriction");
 

@@ -27,5 +27,6 @@ mod rooms;
 mod routes;
 mod sick_endpoints;
 mod telemetry;
+mod tokens;
 mod transport;
 mod upstreams;

@@ -750,14 +750,18 @@ fn every_documented_metric_that_can_move_does() {
          plugins: [{{kind: rate-limit, options: {{limits: [{{requests: 9, per: 1s}}]}}}}]\n  \
          - {{name: nobody, match: {{path: /nobody}}, upstream: nobody,\n     \
          plugins: [{{kind: circuit-breaker, options: {{minimum: 3}}}}]}}\n  \
-         - {{name: limited, match: {{path: /proxied}}, upstream: limited}}\n",
+         - {{name: limited, match: {{path: /proxied}}, upstream: limited}}\n  \
+         - {{name: tokens, match: {{path: /tokens}}, reply: {{}}, plugins: [{{kind: jwt, \
+         options: {{issuers: [{{jwks: {{url: \"http://{}/keys\"}}}}]}}}}]}}\n",
         origin.address(),
         Origin::nobody(),
         Origin::nobody(),
-        origin.address()
+        origin.address(),
+        Origin::nobody()
     ));
     seen.look(&endpoints);
     (0..4).for_each(|_| drop(endpoints.get("/")));
+    assert_eq!(endpoints.get("/tokens").status, 401);
     // With the third failure its breaker opens.
     (0..3).for_each(|_| drop(endpoints.get("/nobody")));
     // More requests than may be in flight.

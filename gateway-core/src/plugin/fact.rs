@@ -22,6 +22,12 @@ impl Fact {
         Self { text: list.join(",").into(), list: Some(list) }
     }
 
+    /// The same fact, but read as this text where it is read as one.
+    pub fn read_as(mut self, text: impl Into<Box<str>>) -> Self {
+        self.text = text.into();
+        self
+    }
+
     /// The text.
     pub fn as_text(&self) -> &str {
         &self.text

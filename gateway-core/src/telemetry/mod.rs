@@ -14,9 +14,9 @@ pub use access_log::{AccessLog, AccessLogOptions};
 pub use failure::FailureCode;
 pub use hex::Ascii;
 pub use metrics::{
-    BreakerChange, ConnectionEnd, EjectionReason, Handles, LimiterDecision, ListenerMetrics,
-    Metrics, PluginError, PluginMetrics, Refusal, ReloadOutcome, RetryReason, RouteMetrics,
-    UpstreamMetrics,
+    BreakerChange, ConnectionEnd, CredentialCheck, EjectionReason, Handles, LimiterDecision,
+    ListenerMetrics, Metrics, PluginError, PluginMetrics, Refusal, ReloadOutcome, RetryReason,
+    RouteMetrics, UpstreamMetrics,
 };
 pub(crate) use metrics::{Outcome, observe};
 pub use record::{AttemptRecord, Phases, RequestRecord, StatusSource};

@@ -40,6 +40,8 @@ pub(super) struct Families {
     pub(super) plugin_errors: IntCounterVec,
     pub(super) plugin_replies: IntCounterVec,
     pub(super) limiter_decisions: IntCounterVec,
+    pub(super) credential_checks: IntCounterVec,
+    pub(super) key_fetches: IntCounterVec,
     pub(super) revision: IntGaugeVec,
     pub(super) reloads: IntCounterVec,
     pub(super) last_reload: GaugeVec,
@@ -89,6 +91,8 @@ impl Families {
             plugin_errors: counters(doc::PLUGIN_FAILURES)?,
             plugin_replies: counters(doc::PLUGIN_REPLIES)?,
             limiter_decisions: counters(doc::LIMITER)?,
+            credential_checks: counters(doc::CREDENTIALS)?,
+            key_fetches: counters(doc::KEY_FETCH)?,
             revision: gauges(doc::REVISION)?,
             reloads: counters(doc::RELOADS)?,
             last_reload: {

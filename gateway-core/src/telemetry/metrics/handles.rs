@@ -127,6 +127,12 @@ handle! {
         limiter_decisions: Series<IntCounterVec, { LIMITER_DECISIONS.len() }> = |place| {
             vec![LIMITER_DECISIONS[place]]
         },
+        credential_checks: Series<IntCounterVec, { CREDENTIAL_CHECKS.len() }> = |place| {
+            vec![CREDENTIAL_CHECKS[place]]
+        },
+        key_fetches: Series<IntCounterVec, { KEY_FETCHES.len() }> = |place| {
+            vec![KEY_FETCHES[place]]
+        },
     }
 }
 
@@ -239,6 +245,16 @@ impl PluginMetrics {
     /// The plugin, a limiter, decided this.
     pub fn decided(&self, decision: LimiterDecision) {
         count(&self.limiter_decisions, decision as usize, 1);
+    }
+
+    /// The plugin, which looks for credentials, found this.
+    pub fn checked_credentials(&self, outcome: CredentialCheck) {
+        count(&self.credential_checks, outcome as usize, 1);
+    }
+
+    /// The plugin fetched a set of keys, or tried to.
+    pub fn fetched_keys(&self, success: bool) {
+        count(&self.key_fetches, usize::from(!success), 1);
     }
 
     /// The plugin answered a request itself.

@@ -182,6 +182,30 @@ pub enum LimiterDecision {
 
 pub(super) const LIMITER_DECISIONS: [&str; 3] = ["allowed", "limited", "would_limit"];
 
+/// What became of a request's credentials.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum CredentialCheck {
+    /// They are good.
+    Accepted,
+    /// There are none.
+    Missing,
+    /// They are not what they should be.
+    Invalid,
+    /// They were good.
+    Expired,
+    /// They are good, but not for this.
+    Denied,
+    /// They cannot be checked for now.
+    Unchecked,
+}
+
+pub(super) const CREDENTIAL_CHECKS: [&str; 6] =
+    ["accepted", "missing", "invalid", "expired", "denied", "unchecked"];
+
+/// How fetching keys ended.
+pub(super) const KEY_FETCHES: [&str; 2] = ["success", "failure"];
+
 /// How a hook of a plugin failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -231,7 +255,7 @@ mod tests {
     fn no_label_value_is_the_end_of_another() {
         let requests: Vec<String> =
             METHODS.iter().flat_map(|m| STATUSES.iter().map(move |s| format!("{m}{s}"))).collect();
-        let sets: [Vec<&str>; 7] = [
+        let sets: [Vec<&str>; 9] = [
             requests.iter().map(String::as_str).collect(),
             ATTEMPT_OUTCOMES.to_vec(),
             REFUSALS.to_vec(),
@@ -239,6 +263,8 @@ mod tests {
             PLUGIN_ERRORS.to_vec(),
             BREAKER_STATES.to_vec(),
             LIMITER_DECISIONS.to_vec(),
+            CREDENTIAL_CHECKS.to_vec(),
+            KEY_FETCHES.to_vec(),
         ];
         for set in sets {
             for (a, b) in set.iter().flat_map(|a| set.iter().map(move |b| (a, b))) {

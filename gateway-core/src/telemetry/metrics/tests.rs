@@ -113,6 +113,18 @@ fn drive_requests(metrics: &Metrics, route: &RouteMetrics, name: &str) {
     {
         plugin.decided(decision);
     }
+    for outcome in [
+        CredentialCheck::Accepted,
+        CredentialCheck::Missing,
+        CredentialCheck::Invalid,
+        CredentialCheck::Expired,
+        CredentialCheck::Denied,
+        CredentialCheck::Unchecked,
+    ] {
+        plugin.checked_credentials(outcome);
+    }
+    plugin.fetched_keys(true);
+    plugin.fetched_keys(false);
     let plain = RequestRecord::sample().attempts[0];
     let lost = [AttemptRecord { lost: true, ..plain }];
     observe(&good(&lost), Handles { route, upstream: Some(&upstream), plugins: &[] });
