@@ -25,6 +25,7 @@ mod reload;
 mod retries;
 mod rooms;
 mod routes;
+mod shared_limits;
 mod sick_endpoints;
 mod telemetry;
 mod tokens;

@@ -752,16 +752,20 @@ fn every_documented_metric_that_can_move_does() {
          plugins: [{{kind: circuit-breaker, options: {{minimum: 3}}}}]}}\n  \
          - {{name: limited, match: {{path: /proxied}}, upstream: limited}}\n  \
          - {{name: tokens, match: {{path: /tokens}}, reply: {{}}, plugins: [{{kind: jwt, \
-         options: {{issuers: [{{jwks: {{url: \"http://{}/keys\"}}}}]}}}}]}}\n",
+         options: {{issuers: [{{jwks: {{url: \"http://{}/keys\"}}}}]}}}}]}}\n  \
+         - {{name: shared, match: {{path: /shared}}, reply: {{}}, plugins: [{{kind: rate-limit, \
+         options: {{limits: [{{requests: 9, per: 1s}}], store: {{redis: \"redis://{}/\"}}}}}}]}}\n",
         origin.address(),
         Origin::nobody(),
         Origin::nobody(),
         origin.address(),
+        Origin::nobody(),
         Origin::nobody()
     ));
     seen.look(&endpoints);
     (0..4).for_each(|_| drop(endpoints.get("/")));
     assert_eq!(endpoints.get("/tokens").status, 401);
+    assert_eq!(endpoints.get("/shared").status, 200);
     // With the third failure its breaker opens.
     (0..3).for_each(|_| drop(endpoints.get("/nobody")));
     // More requests than may be in flight.

@@ -11,6 +11,7 @@ mod gate;
 mod origin;
 mod process;
 mod program;
+mod redis;
 mod schema;
 
 pub use certificates::{Certificates, Issued};
@@ -20,6 +21,7 @@ pub use gate::{Gate, balanced_config};
 pub use origin::{Exchange, Origin};
 pub use process::{Process, gateway_binary};
 pub use program::Program;
+pub use redis::Redis;
 pub use schema::violations;
 
 /// How long something may take that is not what a test is about.

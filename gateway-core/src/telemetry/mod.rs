@@ -16,7 +16,7 @@ pub use hex::Ascii;
 pub use metrics::{
     BreakerChange, ConnectionEnd, CredentialCheck, EjectionReason, Handles, LimiterDecision,
     ListenerMetrics, Metrics, PluginError, PluginMetrics, Refusal, ReloadOutcome, RetryReason,
-    RouteMetrics, UpstreamMetrics,
+    RouteMetrics, StoreCall, UpstreamMetrics,
 };
 pub(crate) use metrics::{Outcome, observe};
 pub use record::{AttemptRecord, Phases, RequestRecord, StatusSource};

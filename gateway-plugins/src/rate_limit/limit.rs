@@ -58,6 +58,16 @@ impl Limit {
         self.quota
     }
 
+    /// As it is told to who counts elsewhere: the way, how many, in so many microseconds, and how many
+    /// microseconds' worth may come together.
+    pub(super) fn told(&self) -> (&'static str, u64, u64, f64) {
+        let way = match self.way {
+            Way::Gcra => "g",
+            Way::SlidingWindow => "w",
+        };
+        (way, self.quota, (self.window / 1000).max(1), self.tolerance as f64 / 1000.0)
+    }
+
     pub(super) fn window(&self) -> Duration {
         Duration::from_nanos(self.window)
     }
@@ -78,6 +88,29 @@ impl Limit {
         match self.way {
             Way::Gcra => self.take_cell(state, cost, now),
             Way::SlidingWindow => self.take_place(state, cost, now),
+        }
+    }
+
+    /// The state after a request that has been let in already, whatever is left. What is owed is owed for no longer
+    /// than a window more.
+    pub(super) fn charge(&self, state: u64, cost: u64, now: u64) -> (u64, Standing) {
+        match self.way {
+            Way::Gcra => {
+                let next = state.max(now).saturating_add(self.interval.saturating_mul(cost));
+                let next = next.min(now.saturating_add(self.tolerance).saturating_add(self.window));
+                let remaining = (self.tolerance - (next - now).min(self.tolerance)) / self.interval;
+                (next, Standing { remaining, reset: Duration::from_nanos(next - now) })
+            }
+            Way::SlidingWindow => {
+                let (last, current) = self.seen(state, now);
+                let current = current.saturating_add(cost).min(self.quota.saturating_mul(2));
+                let state = self.pack(last, current, now);
+                let standing = match self.take_place(state, 0, now) {
+                    Ok((_, standing)) => standing,
+                    Err(over) => over.standing,
+                };
+                (state, standing)
+            }
         }
     }
 

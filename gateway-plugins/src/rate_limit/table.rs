@@ -65,6 +65,20 @@ impl Table {
         }
     }
 
+    /// Takes what a request has cost already, whatever is left; `None` if there is no room to note it.
+    pub(super) fn charge(&self, key: u64, cost: u64, now: u64) -> Option<Standing> {
+        let place = self.find(key, now)?;
+        let mut state = place.state.load(Ordering::Acquire);
+        loop {
+            let (next, standing) = self.limit.charge(state, cost, now);
+            let order = (Ordering::AcqRel, Ordering::Acquire);
+            match place.state.compare_exchange_weak(state, next, order.0, order.1) {
+                Ok(_) => return Some(standing),
+                Err(other) => state = other,
+            }
+        }
+    }
+
     /// Gives back what was taken for a request that another limit refused.
     pub(super) fn give_back(&self, key: u64, cost: u64, now: u64) {
         if let Some(place) = self.known(key) {

@@ -1,5 +1,9 @@
+use std::time::Duration;
+
 use gateway_core::plugin::testing::{Outcome, PluginTest};
 
+use super::limit::{Limit, Way};
+use super::table::Table;
 use super::*;
 
 fn faults(options: &str) -> String {
@@ -179,5 +183,83 @@ fn what_passes_is_what_an_exact_count_lets_pass() {
         }
         let ratio = passed as f64 / expected as f64;
         assert!((0.99..=1.01).contains(&ratio), "{keys} keys: {passed} of {expected}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_costs_what_a_fact_says() {
+    let test = PluginTest::<RateLimit>::yaml(
+        "{limits: [{requests: 100, per: 1h}], cost: {attribute: request.header.x-cost, otherwise: 3, most: 50}}",
+    );
+    for (cost, remaining) in [
+        ("10", 90),
+        ("none", 87),
+        ("-1", 84),
+        ("", 81),
+        ("0", 81),
+        ("99999999999999999999999", 31),
+        ("30", 1),
+    ] {
+        let answer = test.get("/").header("x-cost", cost).send().await;
+        assert!(
+            field(&answer, "ratelimit").starts_with(&format!("\"1\";r={remaining};")),
+            "{cost}"
+        );
+    }
+    assert_eq!(test.get("/").send().await.status(), 429);
+    assert_eq!(test.get("/").header("x-cost", "1").send().await.status(), 200);
+}
+
+#[tokio::test]
+async fn a_request_costs_what_its_answer_says() {
+    for algorithm in ["gcra", "sliding_window"] {
+        let test = PluginTest::<RateLimit>::yaml(&format!(
+            "{{limits: [{{requests: 100, per: 1h, algorithm: {algorithm}}}], cost: {{response_header: x-cost, most: 60}}}}",
+        ));
+        let remaining = |answer: &Outcome| {
+            let told = field(answer, "ratelimit");
+            told.split("r=").nth(1).and_then(|rest| rest.split(';').next()).map(str::to_owned)
+        };
+        for (cost, left) in [("40", "60"), ("nothing", "59"), ("0", "59"), ("999", "0")] {
+            let answer = test.get("/").upstream_header("x-cost", cost).send().await;
+            assert_eq!(
+                (answer.status(), remaining(&answer).as_deref()),
+                (200, Some(left)),
+                "{cost}"
+            );
+        }
+        // What is owed has to come back first.
+        assert_eq!(test.get("/").send().await.status(), 429, "{algorithm}");
+    }
+}
+
+#[test]
+fn stores_costs_and_overrides_that_cannot_be_are_refused() {
+    for (options, place, said) in [
+        ("cost: {attribute: request.nothing}", "cost.attribute", "unknown attribute"),
+        ("cost: {attribute: response.status}", "cost.attribute", "response_header"),
+        ("cost: {response_header: 'a b'}", "cost.response_header", "no name"),
+        ("cost: {}", "cost", "exactly one"),
+        ("cost: {response_header: a, otherwise: 9, most: 3}", "cost.otherwise", "more than `most`"),
+        ("cost: 0", "cost", "1"),
+        ("overrides: [{limits: []}]", "overrides[0]", "for whom"),
+        ("overrides: [{consumers: [nobody], limits: []}]", "consumers[0]", "no consumer `nobody`"),
+        ("overrides: [{groups: [none], limits: []}]", "groups[0]", "in a group `none`"),
+        ("store: {redis: nowhere}", "store.redis", "no URL"),
+        ("store: {redis: 'redis://:secret@127.0.0.1/'}", "store.redis", "write `password`"),
+        ("store: {redis: 'redis://127.0.0.1/', timeout: 1h}", "store.timeout", "10s"),
+        (
+            "store: {redis: 'redis://127.0.0.1/', password: {env: NOT_SET_AT_ALL}}",
+            "store.password",
+            "not set",
+        ),
+        ("store: {redis: 'rediss://127.0.0.1/', ca: /nowhere.pem}", "store.ca", "cannot be read"),
+    ] {
+        let all = faults(&format!("{{limits: [{{requests: 10, per: 1s}}], {options}}}"));
+        assert!(
+            all.contains(&format!("options.{place}")) && all.contains(said)
+                || all.contains(place) && all.contains(said),
+            "{options}: {all}"
+        );
     }
 }

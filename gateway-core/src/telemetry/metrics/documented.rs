@@ -3,7 +3,7 @@
 use super::labels::{
     ATTEMPT_OUTCOMES, BREAKER_STATES, CHECK_OUTCOMES, CLOSED, CREDENTIAL_CHECKS, EJECTION_REASONS,
     ENDPOINT_STATES, KEY_FETCHES, LIMITER_DECISIONS, LOOK_OUTCOMES, METHODS, OVERFLOWS,
-    PLUGIN_ERRORS, REFUSALS, RETRY_REASONS, STATUSES,
+    PLUGIN_ERRORS, REFUSALS, RETRY_REASONS, STATUSES, STORE_CALLS,
 };
 use crate::telemetry::failure::FailureCode;
 
@@ -118,6 +118,7 @@ families! {
     PLUGIN_FAILURES = times(PLUGIN_ERRORS.len(), doc("gateway_plugin_errors_total", "errors", Plugin, &["plugin", "kind"], "Hooks that failed or panicked."));
     PLUGIN_REPLIES = doc("gateway_plugin_replies_total", "requests", Plugin, &["plugin"], "Requests that the plugin answered itself.");
     LIMITER = times(LIMITER_DECISIONS.len(), doc("gateway_limiter_decisions_total", "requests", Plugin, &["plugin", "decision"], "Requests that a limiter counted, by what it made of them; would_limit where it is only tried."));
+    STORE = times(STORE_CALLS.len(), doc("gateway_limiter_store_calls_total", "calls", Plugin, &["plugin", "outcome"], "Calls of the store that limits are shared in, by outcome; down where there was no connection."));
     CREDENTIALS = times(CREDENTIAL_CHECKS.len(), doc("gateway_credential_checks_total", "requests", Plugin, &["plugin", "outcome"], "Requests whose credentials a plugin looked for, by what it found."));
     KEY_FETCH = times(KEY_FETCHES.len(), doc("gateway_key_fetches_total", "fetches", Plugin, &["plugin", "outcome"], "Sets of keys fetched to check credentials with, by outcome."));
     REVISION = gauge(doc("gateway_config_revision_info", "info", Gateway, &["revision", "digest"], "Always 1; the labels name the config in use."));

@@ -127,6 +127,9 @@ handle! {
         limiter_decisions: Series<IntCounterVec, { LIMITER_DECISIONS.len() }> = |place| {
             vec![LIMITER_DECISIONS[place]]
         },
+        store_calls: Series<IntCounterVec, { STORE_CALLS.len() }> = |place| {
+            vec![STORE_CALLS[place]]
+        },
         credential_checks: Series<IntCounterVec, { CREDENTIAL_CHECKS.len() }> = |place| {
             vec![CREDENTIAL_CHECKS[place]]
         },
@@ -245,6 +248,11 @@ impl PluginMetrics {
     /// The plugin, a limiter, decided this.
     pub fn decided(&self, decision: LimiterDecision) {
         count(&self.limiter_decisions, decision as usize, 1);
+    }
+
+    /// The plugin, a limiter, called its store.
+    pub fn called_store(&self, outcome: StoreCall) {
+        count(&self.store_calls, outcome as usize, 1);
     }
 
     /// The plugin, which looks for credentials, found this.

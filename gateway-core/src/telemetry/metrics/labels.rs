@@ -182,6 +182,22 @@ pub enum LimiterDecision {
 
 pub(super) const LIMITER_DECISIONS: [&str; 3] = ["allowed", "limited", "would_limit"];
 
+/// What became of a call of a limiter's store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum StoreCall {
+    /// It answered.
+    Success,
+    /// It answered with a fault.
+    Failure,
+    /// It did not answer in time.
+    Timeout,
+    /// It was not called, as there is no connection to it.
+    Down,
+}
+
+pub(super) const STORE_CALLS: [&str; 4] = ["success", "failure", "timeout", "down"];
+
 /// What became of a request's credentials.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -255,7 +271,7 @@ mod tests {
     fn no_label_value_is_the_end_of_another() {
         let requests: Vec<String> =
             METHODS.iter().flat_map(|m| STATUSES.iter().map(move |s| format!("{m}{s}"))).collect();
-        let sets: [Vec<&str>; 9] = [
+        let sets: [Vec<&str>; 10] = [
             requests.iter().map(String::as_str).collect(),
             ATTEMPT_OUTCOMES.to_vec(),
             REFUSALS.to_vec(),
@@ -265,6 +281,7 @@ mod tests {
             LIMITER_DECISIONS.to_vec(),
             CREDENTIAL_CHECKS.to_vec(),
             KEY_FETCHES.to_vec(),
+            STORE_CALLS.to_vec(),
         ];
         for set in sets {
             for (a, b) in set.iter().flat_map(|a| set.iter().map(move |b| (a, b))) {

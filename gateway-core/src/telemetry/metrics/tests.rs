@@ -123,6 +123,9 @@ fn drive_requests(metrics: &Metrics, route: &RouteMetrics, name: &str) {
     ] {
         plugin.checked_credentials(outcome);
     }
+    for outcome in [StoreCall::Success, StoreCall::Failure, StoreCall::Timeout, StoreCall::Down] {
+        plugin.called_store(outcome);
+    }
     plugin.fetched_keys(true);
     plugin.fetched_keys(false);
     let plain = RequestRecord::sample().attempts[0];
