@@ -8,6 +8,7 @@ mod identity;
 mod ip_restriction;
 mod jwt;
 mod rate_limit;
+mod redaction;
 mod request_id;
 
 pub use body_limit::BodyLimit;
@@ -17,6 +18,7 @@ pub use headers::Headers;
 pub use ip_restriction::IpRestriction;
 pub use jwt::Jwt;
 pub use rate_limit::RateLimit;
+pub use redaction::Redaction;
 pub use request_id::RequestId;
 
 use gateway_core::plugin::Spec;
@@ -31,6 +33,7 @@ pub fn all() -> Vec<Spec> {
         Spec::of::<IpRestriction>(),
         Spec::of::<Jwt>(),
         Spec::of::<RateLimit>(),
+        Spec::of::<Redaction>(),
         Spec::of::<RequestId>(),
     ]
 }

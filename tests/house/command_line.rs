@@ -531,6 +531,7 @@ fn plugins_are_listed_with_their_class_and_options() {
         "ip-restriction",
         "jwt",
         "rate-limit",
+        "redaction",
         "request-id",
     ];
     assert_eq!(kinds, all);

@@ -257,6 +257,21 @@ fn the_example_of_jwt_does_what_it_says() {
 }
 
 #[test]
+fn the_example_of_redaction_does_what_it_says() {
+    let gate = example("redaction");
+    let body = r#"{"name": "Ada", "password": "hunter2", "iban": "DE89370400440532013000", "badge": "EMP-123456"}"#;
+    let answered = gate.exchange(format!(
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    ));
+    let seen = answered.json()["body"].clone();
+    let clean = r#"{"name": "Ada", "password": "***", "iban": "***3000", "badge": "***"}"#;
+    assert_eq!(seen, clean);
+    let seen = through(&gate, "/?mail=ada@example.com&page=2", "", "").text();
+    assert!(seen.contains("mail=***&page=2") && !seen.contains("ada@"), "{seen}");
+}
+
+#[test]
 fn the_example_of_ip_restriction_does_what_it_says() {
     let gate = example("ip-restriction");
 

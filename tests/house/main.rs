@@ -21,6 +21,7 @@ mod http_letter;
 mod limits;
 mod plugins;
 mod rate_limits;
+mod redaction;
 mod reload;
 mod retries;
 mod rooms;

@@ -145,6 +145,14 @@ impl Chain {
         !self.request_body.is_empty()
     }
 
+    /// Whether a plugin may make a streamed body longer or shorter.
+    pub(crate) fn changes_request_length(&self) -> bool {
+        let mut hooks = self
+            .part(&self.request_body)
+            .filter_map(|link| link.mounted.hooks.request_body.as_ref());
+        hooks.any(|hook| hook.mode() == BodyMode::Stream && !hook.keeps_length())
+    }
+
     pub(crate) fn changes_response_body(&self) -> bool {
         !self.response_body.is_empty()
     }

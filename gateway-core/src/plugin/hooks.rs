@@ -54,6 +54,12 @@ pub trait RequestBodyHook: Send + Sync {
         BodyMode::Stream
     }
 
+    /// Whether what goes on of a streamed body is as long as what came. If not, its length is not announced
+    /// to the upstream.
+    fn keeps_length(&self) -> bool {
+        true
+    }
+
     /// One chunk, or the whole body if it is collected. To withhold a chunk leave it empty, with
     /// `Some(Bytes::new())`. `last` comes once an attempt, perhaps without data: what was sent of
     /// a body comes again when it is sent again, behind the attempt hooks. A streamed body's

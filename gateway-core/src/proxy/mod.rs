@@ -289,6 +289,16 @@ impl ProxyHttp for GatewayProxy {
             head.remove_header(&header::TRANSFER_ENCODING);
             head.insert_header(header::CONTENT_LENGTH, body.len())?;
         }
+        if open.chain.reads_request_body()
+            && !session.is_body_empty()
+            && open.chain.changes_request_length()
+            && head.headers.contains_key(header::CONTENT_LENGTH)
+        {
+            head.remove_header(&header::CONTENT_LENGTH);
+            if !target.is_stream {
+                head.insert_header(header::TRANSFER_ENCODING, "chunked")?;
+            }
+        }
         let allowed = open.chain.attempt(head, &mut open.ctx).await;
         allowed.map_err(|reply| refuse(open, reply))
     }

@@ -11,6 +11,7 @@ mod patterns;
 use crate::config::secret_name;
 use decode::with_decoded;
 use patterns::Patterns;
+pub use patterns::{Found, Shape};
 use regex::bytes::Regex;
 use std::borrow::Cow;
 use std::ops::Range;
@@ -38,6 +39,12 @@ impl Redactor {
         secret_name::is_secret(name.as_bytes(), &self.keys)
     }
 
+    /// Appends every secret that is known by its shape, percent-encoded ones not among them; places may
+    /// overlap.
+    pub fn find(&self, text: &[u8], found: &mut Vec<Found>) {
+        self.patterns.find(text, found);
+    }
+
     /// A header's value: masked whole under a secret name, else as [`Redactor::text`].
     pub fn header<'a>(&self, name: &str, value: &'a str) -> Cow<'a, str> {
         match self.is_secret_key(name) && !value.is_empty() {
@@ -62,8 +69,9 @@ impl Redactor {
     }
 
     fn redact<'a>(&self, text: &'a str, pieces: Pieces) -> Cow<'a, str> {
-        let mut found = Vec::new();
-        self.patterns.find(text.as_bytes(), &mut found);
+        let mut shapes = Vec::new();
+        self.patterns.find(text.as_bytes(), &mut shapes);
+        let mut found: Vec<Range<usize>> = shapes.into_iter().map(|one| one.range).collect();
         if pieces.are_worth_a_look(text) {
             let mut start = 0;
             for piece in text.split(|c| pieces.separates(c)) {

@@ -70,6 +70,34 @@ const TOKENS: [Token; 32] = [
 /// No text with fewer bytes is a secret by its shape: `a@b.cd`.
 const SHORTEST: usize = 6;
 
+/// What a secret that is known by its shape is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Shape {
+    /// A token: a JWT, or one with a well-known prefix.
+    Token,
+    /// A private key in PEM.
+    PrivateKey,
+    /// An e-mail address.
+    Email,
+    /// The user, and the password, in a URL.
+    UrlUser,
+    /// The number of a payment card, with its check digit.
+    Card,
+    /// An IBAN, with its check digits.
+    Iban,
+    /// What an operator added, by its place.
+    Own(usize),
+}
+
+/// A secret that was found: where, and what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Its place, in bytes.
+    pub range: Range<usize>,
+    /// What it is.
+    pub shape: Shape,
+}
+
 /// All shapes, and those an operator adds.
 #[derive(Debug)]
 pub(super) struct Patterns {
@@ -92,27 +120,31 @@ impl Patterns {
         !found.is_empty()
     }
 
-    /// Appends the place of every secret; places may overlap.
-    pub(super) fn find(&self, text: &[u8], found: &mut Vec<Range<usize>>) {
+    /// Appends every secret; places may overlap.
+    pub(super) fn find(&self, text: &[u8], found: &mut Vec<Found>) {
         if text.len() >= SHORTEST {
             self.tokens(text, found);
             if memchr::memchr(b'@', text).is_some() {
                 addresses(text, found);
             }
             let digits = count_digits(text);
+            let mut numbers = Vec::new();
             if digits >= 13 {
-                cards(text, found);
+                cards(text, &mut numbers);
+                found.extend(numbers.drain(..).map(|range| Found { range, shape: Shape::Card }));
             }
             if digits >= 4 {
-                ibans(text, found);
+                ibans(text, &mut numbers);
+                found.extend(numbers.drain(..).map(|range| Found { range, shape: Shape::Iban }));
             }
         }
-        for pattern in &self.more {
-            found.extend(pattern.find_iter(text).map(|m| m.range()).filter(|r| !r.is_empty()));
+        for (place, pattern) in self.more.iter().enumerate() {
+            let ranges = pattern.find_iter(text).map(|m| m.range()).filter(|r| !r.is_empty());
+            found.extend(ranges.map(|range| Found { range, shape: Shape::Own(place) }));
         }
     }
 
-    fn tokens(&self, text: &[u8], found: &mut Vec<Range<usize>>) {
+    fn tokens(&self, text: &[u8], found: &mut Vec<Found>) {
         let (mut at, mut no_jwt_before) = (0, 0);
         while let Some(hit) = self.prefixes.find(Input::new(text).span(at..text.len())) {
             let token = &TOKENS[hit.pattern().as_usize()];
@@ -122,7 +154,9 @@ impl Patterns {
                 continue;
             }
             if let Some(end) = token.end(text, hit.end()) {
-                found.push(hit.start()..end);
+                let pem = matches!(token.alphabet, Pem);
+                let shape = if pem { Shape::PrivateKey } else { Shape::Token };
+                found.push(Found { range: hit.start()..end, shape });
                 at = end;
             } else if jwt {
                 // A later start in the same run would fail alike; without this, `eyJeyJ…` is
@@ -194,17 +228,18 @@ fn count_digits(text: &[u8]) -> usize {
 }
 
 /// E-mail addresses, and the user part of URLs.
-fn addresses(text: &[u8], found: &mut Vec<Range<usize>>) {
+fn addresses(text: &[u8], found: &mut Vec<Found>) {
     for at in memchr::memchr_iter(b'@', text) {
         let before = &text[..at];
         let local = before.iter().rev().take_while(|byte| is_local(**byte)).count();
         let domain = domain(&text[at + 1..]);
         if local > 0 && domain > 0 {
-            found.push(at - local..at + 1 + domain);
+            let range = at - local..at + 1 + domain;
+            found.push(Found { range, shape: Shape::Email });
         }
         let user = before.iter().rev().take_while(|byte| is_user(**byte)).count();
         if user > 0 && before[..at - user].ends_with(b"://") {
-            found.push(at - user..at);
+            found.push(Found { range: at - user..at, shape: Shape::UrlUser });
         }
     }
 }

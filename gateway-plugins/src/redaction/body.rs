@@ -1,0 +1,103 @@
+//! A body on its way: what it is by its fields, and what of it may pass.
+
+use bytes::Bytes;
+use http::{HeaderMap, header};
+
+use super::Unreadable;
+use super::coding::Coding;
+use super::form::Form;
+use super::json::Json;
+use super::rules::Rules;
+use super::text::Text;
+
+/// A body on its way.
+pub(super) struct Body {
+    coding: Coding,
+    kind: Kind,
+}
+
+enum Kind {
+    Json(Box<Json>),
+    Text(Text),
+    Form(Form),
+}
+
+impl Body {
+    /// The body that these fields announce; `None` if it is neither text nor JSON.
+    ///
+    /// # Errors
+    /// It cannot be seen what is in it; `decodes` tells whether codings are undone.
+    pub(super) fn of(headers: &HeaderMap, decodes: bool) -> Result<Option<Self>, Unreadable> {
+        let text = |name| headers.get(name).map_or(Ok(""), |value| value.to_str());
+        let kind =
+            text(header::CONTENT_TYPE).map_err(|_| Unreadable("its type is not readable"))?;
+        let (kind, parameters) = kind.split_once(';').unwrap_or((kind, ""));
+        let Some(kind) = Kind::named(&kind.trim().to_ascii_lowercase()) else { return Ok(None) };
+        if !is_readable(parameters) {
+            return Err(Unreadable("its characters are coded in a way that is not read"));
+        }
+        let mut codings = headers.get_all(header::CONTENT_ENCODING).iter();
+        let coding = codings.next().map_or(Ok(""), |value| value.to_str());
+        let coding = coding.ok().filter(|_| codings.next().is_none()).and_then(Coding::named);
+        let coding = coding.ok_or(Unreadable("it is coded in a way that is not undone"))?;
+        if !decodes && !coding.is_identity() {
+            return Err(Unreadable("it is coded"));
+        }
+        Ok(Some(Self { coding, kind }))
+    }
+
+    /// Whether a coding is undone, so that the body does not have it any more.
+    pub(super) fn is_decoded(&self) -> bool {
+        !self.coding.is_identity()
+    }
+
+    /// What of a chunk, and of what is held, may pass.
+    pub(super) fn push(
+        &mut self,
+        rules: &Rules,
+        chunk: &[u8],
+        last: bool,
+    ) -> Result<Bytes, Unreadable> {
+        let mut out = Vec::with_capacity(chunk.len());
+        let kind = &mut self.kind;
+        self.coding.undo(chunk, last, |part, last| match kind {
+            Kind::Json(json) => json.push(rules, part, last, &mut out),
+            Kind::Text(text) => text.push(rules, part, last, &mut out),
+            Kind::Form(form) => form.push(rules, part, last, &mut out),
+        })?;
+        Ok(out.into())
+    }
+}
+
+impl Kind {
+    fn named(kind: &str) -> Option<Self> {
+        match kind {
+            "application/x-www-form-urlencoded" => Some(Self::Form(Form::default())),
+            "application/x-ndjson" | "application/json-seq" => Some(Self::Json(Box::default())),
+            _ if kind.ends_with("json") => Some(Self::Json(Box::default())),
+            ""
+            | "application/xml"
+            | "application/javascript"
+            | "application/graphql"
+            | "application/yaml"
+            | "application/toml"
+            | "multipart/form-data" => Some(Self::Text(Text::default())),
+            _ if kind.starts_with("text/") || kind.ends_with("+xml") || kind.ends_with("+yaml") => {
+                Some(Self::Text(Text::default()))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Whether characters of ASCII are themselves in this text.
+fn is_readable(parameters: &str) -> bool {
+    parameters.split(';').all(|parameter| {
+        let Some((name, value)) = parameter.split_once('=') else { return true };
+        let value = value.trim().trim_matches('"').to_ascii_lowercase();
+        !name.trim().eq_ignore_ascii_case("charset")
+            || matches!(value.as_str(), "" | "utf-8" | "utf8" | "us-ascii" | "ascii")
+            || value.starts_with("iso-8859-")
+            || value.starts_with("windows-125")
+    })
+}
