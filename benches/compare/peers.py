@@ -115,6 +115,8 @@ def catalogue(options):
     kinds = [
         Kind("gateway", existing(options.gateway), "gateway.yaml", run_gateway, gateway_version),
         Kind("baseline", existing(options.baseline), "gateway.yaml", run_gateway, gateway_version),
+        Kind("jwt", existing(options.gateway), "jwt.yaml", run_gateway, gateway_version),
+        Kind("plugins", existing(options.gateway), "plugins.yaml", run_gateway, gateway_version),
         Kind("bare", existing(options.bare), None, run_bare, ()),
         Kind("nginx", find_binary("nginx"), "nginx.conf", nginx_command(), ("@BINARY@", "-v")),
         Kind("haproxy", find_binary("haproxy"), "haproxy.cfg", run_haproxy, ("@BINARY@", "-v")),
