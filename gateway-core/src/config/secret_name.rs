@@ -15,7 +15,21 @@ pub(crate) fn is_secret(name: &[u8], more: &[String]) -> bool {
         .any(|part| is_secret_part(part, more))
 }
 
+/// The last two letters of all names on the list: most names end otherwise, and need no more of a look.
+const LAST: [[u8; 2]; 12] = [
+    *b"en", *b"et", *b"rd", *b"wd", *b"se", *b"ey", *b"re", *b"on", *b"ie", *b"id", *b"ig", *b"wt",
+];
+
+fn may_be_default(part: &[u8]) -> bool {
+    let mut last = part.iter().rev().filter(|byte| !is_ignored(char::from(**byte)));
+    let (Some(second), Some(first)) = (last.next(), last.next()) else { return false };
+    LAST.contains(&[first.to_ascii_lowercase(), second.to_ascii_lowercase()])
+}
+
 fn is_secret_part(part: &[u8], more: &[String]) -> bool {
+    if more.is_empty() && !may_be_default(part) {
+        return false;
+    }
     let mut buffer = [0; LONGEST];
     let mut start = LONGEST;
     let mut bytes = part.iter().rev().filter(|byte| !is_ignored(char::from(**byte)));
@@ -67,6 +81,34 @@ fn is_ignored(c: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_name_on_the_list_passes_the_first_look() {
+        for name in [
+            "token",
+            "secret",
+            "password",
+            "passwd",
+            "passphrase",
+            "apikey",
+            "privatekey",
+            "signature",
+            "authorization",
+            "proxyauthorization",
+            "cookie",
+            "setcookie",
+            "session",
+            "sessionid",
+            "jsessionid",
+            "phpsessid",
+            "sig",
+            "pwd",
+            "jwt",
+        ] {
+            assert!(may_be_default(name.as_bytes()) && is_secret(name.as_bytes(), &[]), "{name}");
+            assert!(is_secret(format!("{}-_", name.to_uppercase()).as_bytes(), &[]), "{name}");
+        }
+    }
 
     #[test]
     fn every_documented_key_is_secret_in_every_spelling() {

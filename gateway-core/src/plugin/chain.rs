@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use pingora_http::{RequestHeader, ResponseHeader};
 
-use super::contain::{Panicked, contained, contained_sync};
+use super::contain::{Clock, Panicked, contained, contained_sync};
 use super::{BodyMode, Class, Condition, Facts, Flow, HookError, Hooks, Reply};
 use crate::config::OnError;
 use crate::context::RequestCtx;
@@ -173,15 +173,18 @@ impl Chain {
         head: &mut RequestHeader,
         ctx: &mut RequestCtx,
     ) -> Option<Refusal> {
+        let mut clock = Clock::default();
         for link in self.part(&self.request) {
             let mounted = &link.mounted;
             let hook = mounted.hooks.request.as_ref()?;
             let outcome = match self.holds(link, head, None, ctx) {
                 Ok(false) => continue,
-                Ok(true) => contained(hook.on_request(head, ctx)).await.map(|(flow, time)| {
-                    link.count(ctx, time);
-                    flow
-                }),
+                Ok(true) => {
+                    contained(&mut clock, hook.on_request(head, ctx)).await.map(|(flow, time)| {
+                        link.count(ctx, time);
+                        flow
+                    })
+                }
                 Err(error) => Err(error),
             };
             if let Some(reply) = link.settle(outcome) {
@@ -201,6 +204,7 @@ impl Chain {
         head: &RequestHeader,
         ctx: &mut RequestCtx,
     ) -> Option<Refusal> {
+        let mut clock = Clock::default();
         for link in self.part(&self.request_body) {
             let hook = link.mounted.hooks.request_body.as_ref()?;
             if (hook.mode() != BodyMode::Stream) != collected {
@@ -208,12 +212,12 @@ impl Chain {
             }
             let outcome = match self.holds(link, head, None, ctx) {
                 Ok(false) => continue,
-                Ok(true) => {
-                    contained(hook.on_request_body(chunk, last, ctx)).await.map(|(flow, time)| {
+                Ok(true) => contained(&mut clock, hook.on_request_body(chunk, last, ctx))
+                    .await
+                    .map(|(flow, time)| {
                         link.count(ctx, time);
                         flow
-                    })
-                }
+                    }),
                 Err(error) => Err(error),
             };
             if let Some(reply) = link.settle(outcome) {
@@ -243,14 +247,17 @@ impl Chain {
         head: &mut RequestHeader,
         ctx: &mut RequestCtx,
     ) -> Result<(), Refusal> {
+        let mut clock = Clock::default();
         for link in self.part(&self.attempt) {
             let Some(hook) = link.mounted.hooks.attempt.as_ref() else { continue };
             let outcome = match self.holds(link, head, None, ctx) {
                 Ok(false) => continue,
-                Ok(true) => contained(hook.on_attempt(head, ctx)).await.map(|((), time)| {
-                    link.count(ctx, time);
-                    Flow::Continue
-                }),
+                Ok(true) => {
+                    contained(&mut clock, hook.on_attempt(head, ctx)).await.map(|((), time)| {
+                        link.count(ctx, time);
+                        Flow::Continue
+                    })
+                }
                 Err(error) => Err(error),
             };
             if let Some(reply) = link.settle(outcome) {
@@ -267,16 +274,17 @@ impl Chain {
         head: &RequestHeader,
         ctx: &mut RequestCtx,
     ) -> Result<(), Refusal> {
+        let mut clock = Clock::default();
         for link in self.part(&self.response) {
             let Some(hook) = link.mounted.hooks.response.as_ref() else { continue };
             let outcome = match self.holds(link, head, Some(response), ctx) {
                 Ok(false) => continue,
-                Ok(true) => {
-                    contained(hook.on_response(response, head, ctx)).await.map(|((), time)| {
+                Ok(true) => contained(&mut clock, hook.on_response(response, head, ctx)).await.map(
+                    |((), time)| {
                         link.count(ctx, time);
                         Flow::Continue
-                    })
-                }
+                    },
+                ),
                 Err(error) => Err(error),
             };
             if let Some(reply) = link.settle(outcome) {
@@ -294,16 +302,16 @@ impl Chain {
         head: &RequestHeader,
         ctx: &mut RequestCtx,
     ) -> Result<(), Refusal> {
+        let mut clock = Clock::default();
         for link in self.part(&self.response_body) {
             let Some(hook) = link.mounted.hooks.response_body.as_ref() else { continue };
             let outcome = match self.holds(link, head, None, ctx) {
                 Ok(false) => continue,
-                Ok(true) => {
-                    contained_sync(|| hook.on_response_body(chunk, last, ctx)).map(|((), time)| {
+                Ok(true) => contained_sync(&mut clock, || hook.on_response_body(chunk, last, ctx))
+                    .map(|((), time)| {
                         link.count(ctx, time);
                         Flow::Continue
-                    })
-                }
+                    }),
                 Err(error) => Err(error),
             };
             if let Some(reply) = link.settle(outcome) {
@@ -325,7 +333,7 @@ impl Chain {
             if !matches!(decided(link, head, None, ctx), Ok(true)) {
                 continue;
             }
-            if let Err(error) = contained_sync(|| {
+            if let Err(error) = contained_sync(&mut Clock::default(), || {
                 hook.on_log(record, ctx);
                 Ok(())
             }) {

@@ -13,24 +13,43 @@ use super::HookError;
 #[error("the plugin panicked: {0}")]
 pub(crate) struct Panicked(String);
 
+/// A clock that is read once between two hooks, what one ends at being what the next begins at, and not at
+/// all where there is none.
+#[derive(Default)]
+pub(crate) struct Clock(Option<Instant>);
+
+impl Clock {
+    fn begin(&mut self) {
+        self.0.get_or_insert_with(Instant::now);
+    }
+
+    /// The time since it was read last.
+    fn lap(&mut self) -> Duration {
+        let now = Instant::now();
+        self.0.replace(now).map_or(Duration::ZERO, |last| now.saturating_duration_since(last))
+    }
+}
+
 /// Runs an asynchronous hook to its end, with the time it took.
 pub(crate) async fn contained<T>(
+    clock: &mut Clock,
     hook: impl Future<Output = Result<T, HookError>>,
 ) -> Result<(T, Duration), HookError> {
-    let started = Instant::now();
+    clock.begin();
     match AssertUnwindSafe(hook).catch_unwind().await {
-        Ok(outcome) => Ok((outcome?, started.elapsed())),
+        Ok(outcome) => Ok((outcome?, clock.lap())),
         Err(payload) => Err(Box::new(Panicked(message(&*payload)))),
     }
 }
 
 /// Runs a synchronous hook, with the time it took.
 pub(crate) fn contained_sync<T>(
+    clock: &mut Clock,
     hook: impl FnOnce() -> Result<T, HookError>,
 ) -> Result<(T, Duration), HookError> {
-    let started = Instant::now();
+    clock.begin();
     match catch_unwind(AssertUnwindSafe(hook)) {
-        Ok(outcome) => Ok((outcome?, started.elapsed())),
+        Ok(outcome) => Ok((outcome?, clock.lap())),
         Err(payload) => Err(Box::new(Panicked(message(&*payload)))),
     }
 }
@@ -47,7 +66,7 @@ mod tests {
 
     #[test]
     fn a_panic_becomes_an_error_with_its_message() {
-        let outcome = contained_sync::<()>(|| panic!("no such key"));
+        let outcome = contained_sync::<()>(&mut Clock::default(), || panic!("no such key"));
 
         let error = outcome.expect_err("the hook panicked");
         assert!(error.is::<Panicked>());
@@ -56,7 +75,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_after_a_wait_is_contained_too() {
-        let outcome = contained::<()>(async {
+        let mut clock = Clock::default();
+        let outcome = contained::<()>(&mut clock, async {
             tokio::task::yield_now().await;
             panic!("later")
         });

@@ -1,9 +1,9 @@
 //! Tokens that were found good, so that who comes again with one is let in without its signature being
 //! verified again.
 
-use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
+use ahash::RandomState;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 

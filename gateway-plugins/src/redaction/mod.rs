@@ -39,7 +39,7 @@ use http::header::{
     TRANSFER_ENCODING,
 };
 use http::uri::PathAndQuery;
-use http::{HeaderName, HeaderValue, StatusCode, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 
 use body::Body;
 pub use options::Config;
@@ -151,29 +151,38 @@ impl Redaction {
         }
     }
 
-    /// What is to be set in place of each field that has a secret; `None` to remove it.
-    fn fields<'a>(
-        &self,
-        fields: impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)>,
-    ) -> Vec<(HeaderName, Option<Vec<u8>>)> {
-        let mut changed = false;
-        let all = fields.filter(|(name, _)| !self.is_excepted(name)).map(|(name, value)| {
-            let value = value.as_bytes();
-            let clean = match self.rules.key(name.as_str().as_bytes()).filter(|_| !value.is_empty())
-            {
-                Some(Action::Remove) => Some(None),
-                Some(action) => {
-                    let mut hidden = Vec::new();
-                    self.rules.write(action, value, &mut hidden);
-                    Some(Some(hidden))
-                }
-                None => self.rules.clean(value).map(Some),
-            };
-            changed |= clean.is_some();
-            (name.clone(), clean.unwrap_or_else(|| Some(value.to_vec())))
+    /// What is to be set in place of a field; `None` if it has no secret, `Some(None)` to remove it.
+    fn field(&self, name: &HeaderName, value: &HeaderValue) -> Option<Option<Vec<u8>>> {
+        if self.is_excepted(name) {
+            return None;
+        }
+        let value = value.as_bytes();
+        match self.rules.key(name.as_str().as_bytes()).filter(|_| !value.is_empty()) {
+            Some(Action::Remove) => Some(None),
+            Some(action) => {
+                let mut hidden = Vec::new();
+                self.rules.write(action, value, &mut hidden);
+                Some(Some(hidden))
+            }
+            None => self.rules.clean(value).map(Some),
+        }
+    }
+
+    /// All values of the fields that have a secret, with what stands in place of it.
+    fn fields(&self, fields: &HeaderMap) -> Vec<(HeaderName, Vec<HeaderValue>)> {
+        // Hardly ever has one any, so looking comes before anything is made of it.
+        let has = |(name, value)| self.field(name, value).is_some().then_some(name);
+        let mut names: Vec<&HeaderName> = fields.iter().filter_map(has).collect();
+        names.dedup();
+        let all = names.into_iter().map(|name| {
+            let values =
+                fields.get_all(name).iter().filter_map(|value| match self.field(name, value) {
+                    None => Some(value.clone()),
+                    Some(clean) => HeaderValue::from_bytes(&clean?).ok(),
+                });
+            (name.clone(), values.collect())
         });
-        let all: Vec<_> = all.collect();
-        if changed { all } else { Vec::new() }
+        all.collect()
     }
 
     fn is_excepted(&self, name: &HeaderName) -> bool {
@@ -183,17 +192,14 @@ impl Redaction {
 
 /// The secrets' places in a head, replaced.
 macro_rules! replace_fields {
-    ($plugin:expr, $head:expr) => {{
-        let fields = $plugin.fields($head.headers.iter());
-        for (name, _) in &fields {
-            $head.remove_header(name);
-        }
-        for (name, value) in fields {
-            if let Some(value) = value {
-                $head.append_header(name, HeaderValue::from_bytes(&value)?)?;
+    ($plugin:expr, $head:expr) => {
+        for (name, values) in $plugin.fields(&$head.headers) {
+            $head.remove_header(&name);
+            for value in values {
+                $head.append_header(name.clone(), value)?;
             }
         }
-    }};
+    };
 }
 
 #[async_trait]
