@@ -417,7 +417,11 @@ impl IssuerConfig {
                 return None;
             }
         };
-        let digest = format!("{url} {discovers:?} {algorithms:?}");
+        // All that fetching depends on: whoever fetched before goes on as it was told.
+        let JwksConfig { ca, refresh, allow_http, .. } = jwks;
+        let digest = format!(
+            "{url} {discovers:?} {algorithms:?} {ca:?} {refresh:?} {timeout:?} {allow_http}"
+        );
         let remote = env.state(&format!("keys/{index}"), &digest, Remote::new);
         let source = Source {
             fetcher,

@@ -10,6 +10,7 @@ use http::{HeaderName, HeaderValue};
 use redis::{Client, IntoConnectionInfo, TlsCertificates};
 use schemars::JsonSchema;
 use serde::Deserialize;
+use sha2::{Digest, Sha256};
 
 use super::cost::Cost;
 use super::fields::seconds;
@@ -454,15 +455,20 @@ impl StoreConfig {
         if let Some(name) = &self.username {
             settings = settings.set_username(name);
         }
+        // Whoever connected before goes on with the password that it had.
+        let mut password = String::new();
         if let Some(secret) = &self.password {
             match env.secret(secret) {
-                Ok(secret) => settings = settings.set_password(secret.expose()),
+                Ok(secret) => {
+                    settings = settings.set_password(secret.expose());
+                    password = super::hex(&Sha256::digest(secret.expose()));
+                }
                 Err(fault) => error.push(at.clone().key("password"), fault),
             }
         }
         let info = info.set_redis_settings(settings);
         let name = info.addr().to_string();
-        let mut digest = format!("{info:?} {:?}", self.password);
+        let mut digest = format!("{info:?} {password}");
         let client = match &self.ca {
             None => Client::open(info),
             Some(file) => match std::fs::read(file) {

@@ -193,6 +193,30 @@ mod tests {
     }
 
     #[test]
+    #[ignore = "takes a while; memory is that of the release"]
+    fn ten_million_keys_take_no_more_memory_than_those_that_there_is_room_for() {
+        let resident = || {
+            let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+            let pages: u64 = statm.split(' ').nth(1).unwrap().parse().unwrap();
+            pages * 4096
+        };
+        let table = table(2, 100_000);
+        let limited = hash(u64::MAX);
+        (0..200_000).for_each(|key| drop(table.take(hash(key), 1, SECOND)));
+        assert_eq!(taken(&table, limited, 3 * SECOND), 2);
+        let (before, began) = (resident(), std::time::Instant::now());
+        let (mut full, keys) = (0_u32, 10_000_000);
+        for key in 0..keys {
+            full += u32::from(table.take(hash(key), 1, 3 * SECOND) == Err(Full));
+        }
+        let grown = resident().saturating_sub(before);
+        assert!(grown < 1 << 20, "{grown} bytes more");
+        assert_eq!(taken(&table, limited, 3 * SECOND), 0, "it is limited still");
+        let nanos = began.elapsed().as_nanos() / u128::from(keys);
+        println!("{nanos} ns a key, {full} of {keys} found no room, {grown} bytes more");
+    }
+
+    #[test]
     fn no_more_is_taken_than_there_is_whoever_takes() {
         let table = table(1_000, 8);
         let keys: Vec<u64> = (0..4).map(hash).collect();

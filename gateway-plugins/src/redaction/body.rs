@@ -74,14 +74,15 @@ impl Kind {
         match kind {
             "application/x-www-form-urlencoded" => Some(Self::Form(Form::default())),
             "application/x-ndjson" | "application/json-seq" => Some(Self::Json(Box::default())),
+            // Messages of their own, in frames.
+            _ if kind.starts_with("application/grpc") => None,
             _ if kind.ends_with("json") => Some(Self::Json(Box::default())),
             ""
             | "application/xml"
             | "application/javascript"
             | "application/graphql"
             | "application/yaml"
-            | "application/toml"
-            | "multipart/form-data" => Some(Self::Text(Text::default())),
+            | "application/toml" => Some(Self::Text(Text::default())),
             _ if kind.starts_with("text/") || kind.ends_with("+xml") || kind.ends_with("+yaml") => {
                 Some(Self::Text(Text::default()))
             }
