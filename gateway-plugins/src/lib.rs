@@ -7,6 +7,7 @@ mod headers;
 mod identity;
 mod ip_restriction;
 mod jwt;
+mod key_auth;
 mod rate_limit;
 mod redaction;
 mod request_id;
@@ -17,6 +18,7 @@ pub use cors::Cors;
 pub use headers::Headers;
 pub use ip_restriction::IpRestriction;
 pub use jwt::Jwt;
+pub use key_auth::KeyAuth;
 pub use rate_limit::RateLimit;
 pub use redaction::Redaction;
 pub use request_id::RequestId;
@@ -32,6 +34,7 @@ pub fn all() -> Vec<Spec> {
         Spec::of::<Headers>(),
         Spec::of::<IpRestriction>(),
         Spec::of::<Jwt>(),
+        Spec::of::<KeyAuth>(),
         Spec::of::<RateLimit>(),
         Spec::of::<Redaction>(),
         Spec::of::<RequestId>(),

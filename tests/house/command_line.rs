@@ -530,6 +530,7 @@ fn plugins_are_listed_with_their_class_and_options() {
         "headers",
         "ip-restriction",
         "jwt",
+        "key-auth",
         "rate-limit",
         "redaction",
         "request-id",

@@ -257,6 +257,20 @@ fn the_example_of_jwt_does_what_it_says() {
 }
 
 #[test]
+fn the_example_of_key_auth_does_what_it_says() {
+    let gate = example("key-auth");
+    assert_eq!(through(&gate, "/", "", "").status, 401);
+    for _ in 0..3 {
+        let seen = through(&gate, "/", "X-Api-Key: key-of-the-app\r\n", "");
+        assert_eq!(seen.status, 200);
+        let seen = seen.text().to_lowercase();
+        assert!(seen.contains("x-consumer") && !seen.contains("key-of-the-app"), "{seen}");
+    }
+    let guest = || through(&gate, "/?key=key-of-a-guest", "", "").status;
+    assert_eq!([guest(), guest()], [200, 429]);
+}
+
+#[test]
 fn the_example_of_redaction_does_what_it_says() {
     let gate = example("redaction");
     let body = r#"{"name": "Ada", "password": "hunter2", "iban": "DE89370400440532013000", "badge": "EMP-123456"}"#;

@@ -37,7 +37,16 @@ impl<P: Plugin> PluginTest<P> {
     /// The options have faults; the message lists them.
     #[track_caller]
     pub fn yaml(options: &str) -> Self {
-        match build::<P>(options) {
+        Self::yaml_beside("", options)
+    }
+
+    /// The same, with more of a config beside it, such as `consumers: [...]` on one line.
+    ///
+    /// # Panics
+    /// The options, or what stands beside them, have faults; the message lists them.
+    #[track_caller]
+    pub fn yaml_beside(more: &str, options: &str) -> Self {
+        match build::<P>(more, options) {
             Ok(snapshot) => Self { snapshot: Arc::new(snapshot), plugin: PhantomData },
             Err(faults) => panic!("the options have faults:\n{faults}"),
         }
@@ -49,7 +58,7 @@ impl<P: Plugin> PluginTest<P> {
     /// The options have none.
     #[track_caller]
     pub fn faults(options: &str) -> Vec<String> {
-        match build::<P>(options) {
+        match build::<P>("", options) {
             Ok(_) => panic!("the options have no fault"),
             Err(faults) => {
                 faults.iter().map(|fault| format!("{}: {}", fault.path, fault.message)).collect()
@@ -87,10 +96,10 @@ impl<P: Plugin> PluginTest<P> {
     }
 }
 
-fn build<P: Plugin>(options: &str) -> Result<Snapshot, crate::config::Faults> {
+fn build<P: Plugin>(more: &str, options: &str) -> Result<Snapshot, crate::config::Faults> {
     let indented = options.replace('\n', "\n      ");
     let config = format!(
-        "version: 1\nplugins:\n  - kind: {}\n    options:\n      {indented}\n\
+        "version: 1\n{more}\nplugins:\n  - kind: {}\n    options:\n      {indented}\n\
          listeners:\n  - {{name: test, address: \"127.0.0.1:0\"}}\n\
          routes:\n  - {{name: test, match: {{path: /}}, reply: {{status: 200}}}}\n",
         P::KIND
