@@ -88,11 +88,6 @@ impl Consumers {
         self.by_key.get(&digest(key))
     }
 
-    /// Whether any consumer has an API key.
-    pub fn have_keys(&self) -> bool {
-        !self.by_key.is_empty()
-    }
-
     /// Whether there is a consumer of this name.
     pub fn has(&self, name: &str) -> bool {
         self.names.iter().any(|known| **known == *name)
