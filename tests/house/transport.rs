@@ -477,3 +477,36 @@ fn what_cannot_be_is_refused() {
         assert!(text.contains(fault), "{text}");
     }
 }
+
+/// The endpoint is a gateway as well, which answers for this host alone.
+#[test]
+fn the_host_that_a_client_of_http2_asks_for_is_the_one_that_goes_up() {
+    let config = |endpoint: &str, more: &str| {
+        format!(
+            "version: 1\nserver: {{workers: 1}}\nlisteners:\n- {{name: public, address: \"127.0.0.1:0\"}}\n\
+             - {{name: inner, address: \"127.0.0.1:0\"}}\n\
+             upstreams: [{{name: inner, endpoints: [\"{endpoint}\"]{more}}}]\nroutes:\n\
+             - {{name: out, match: {{path: /, listeners: [public]}}, upstream: inner}}\n\
+             - {{name: in, match: {{hosts: [api.example.com], listeners: [inner]}}, reply: {{body: right}}}}\n"
+        )
+    };
+    let hedged = ", retry: {attempts: 2, hedge: {after: 90%, at_least: 1ms}}";
+    let gate = Gate::yaml(&config("127.0.0.1:9", ""));
+    let inner = gate.listener("inner").to_string();
+    let ask = || {
+        let said = Command::new("curl")
+            .args(["--silent", "--http2-prior-knowledge", "--header", "Host: api.example.com"])
+            .arg(format!("http://{}/", gate.listener("public")))
+            .output();
+        String::from_utf8_lossy(&said.expect("curl is installed").stdout).into_owned()
+    };
+    for more in ["", ", protocol: http2", hedged] {
+        gate.write(&config(&inner, more));
+        gate.running().reload().expect("the config is good");
+        assert_eq!(ask(), "right", "{more}");
+    }
+    // Until the time is known after which a request is sent twice.
+    assert!((0..120).all(|_| ask() == "right"));
+    std::thread::sleep(Duration::from_millis(600));
+    assert_eq!(ask(), "right");
+}

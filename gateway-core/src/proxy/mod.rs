@@ -277,6 +277,13 @@ impl ProxyHttp for GatewayProxy {
         }
         let Some(target) = open.target.as_ref() else { return Ok(()) };
         let endpoint = target.endpoint.address;
+        if head.version == Version::HTTP_2
+            && !head.headers.contains_key(header::HOST)
+            && let Some(authority) = head.uri.authority().cloned()
+        {
+            // Pingora does so on its own connections alone.
+            head.insert_header(header::HOST, authority.as_str())?;
+        }
         let seen = if open.chain.reads_request() { Seen::of(&head.headers) } else { open.seen };
         let way = Way { ctx: &open.ctx, conn: &open.conn, endpoint, seen };
         if target.is_stream {

@@ -194,6 +194,8 @@ impl Upstream {
         }
         if self.config.limits.adaptive.is_some() {
             match ending {
+                // What is refused at once is no measure of how long answers take.
+                Ending::Answered(429 | 500.., _) => {}
                 Ending::Answered(_, took) | Ending::Failed(FailureCode::X3, took) => {
                     self.states.adaptive.note(took, self.states.gate.inside());
                 }

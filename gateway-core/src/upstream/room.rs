@@ -93,6 +93,11 @@ impl Upstream {
             left.as_mut().enable();
             if !std::mem::take(&mut behind) {
                 if let Some(place) = self.choose(choice) {
+                    // Of several who leave in one moment only one is heard of; who takes a place and
+                    // sees another tells the next.
+                    if self.roster.load().has_room() {
+                        room.is_left();
+                    }
                     return place;
                 }
                 choice.first = false;

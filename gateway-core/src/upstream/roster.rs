@@ -108,6 +108,12 @@ impl Roster {
         !self.groups.is_empty()
     }
 
+    /// Whether any endpoint can be chosen and is not full.
+    pub(super) fn has_room(&self) -> bool {
+        let mut members = self.groups.iter().flat_map(|group| &group.members);
+        members.any(|member| !member.is_full())
+    }
+
     /// The endpoint of an attempt. `None` if none is usable, or all are full.
     pub(super) fn choose(&self, wanted: &Wanted<'_>) -> Option<&Member> {
         let chosen = self.choose_any(wanted)?;

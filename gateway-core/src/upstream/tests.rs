@@ -94,6 +94,32 @@ fn an_upstream_of_a_config_that_may_be_refused_changes_nothing() {
     }
 }
 
+#[tokio::test]
+async fn all_who_leave_in_one_moment_make_room_for_as_many() {
+    let config = "{name: a, endpoints: ['10.0.0.1:80'], limits: {endpoint_in_flight: 10, queue: 50, queue_timeout: 10s}}";
+    let config: UpstreamConfig = serde_yaml::from_str(config).unwrap();
+    let metrics = Metrics::new("1.0.0").unwrap().upstream("a");
+    let transport = Arc::new(Transport::new(&config, None));
+    let upstream = Arc::new(Upstream::new(&config, transport, 1, None, metrics, Arc::default()));
+    let taken: Vec<Place> = (0..10).map(|_| upstream.choose(choice(0, 0)).unwrap()).collect();
+    let waits = || {
+        let upstream = upstream.clone();
+        tokio::spawn(async move { upstream.choose_soon(choice(0, 0), None).await.ok() })
+    };
+    let mut waiting = vec![waits()];
+    tokio::task::yield_now().await;
+
+    drop(taken);
+    waiting.extend((0..9).map(|_| waits()));
+    let mut places = Vec::new();
+    for one in waiting {
+        let place = tokio::time::timeout(Duration::from_secs(1), one).await;
+        places.push(place.expect("there is room for all").unwrap().unwrap());
+    }
+
+    assert_eq!(upstream.endpoints()[0].in_flight(), 10);
+}
+
 #[test]
 #[ignore = "a measurement, meaningful in release mode only"]
 fn cost_of_a_choice() {

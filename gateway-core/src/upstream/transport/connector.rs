@@ -65,12 +65,15 @@ impl Pools {
         }
         let entry = self.http2.entry(key);
         let mut reused = true;
-        let made = entry
-            .place_or(|| {
-                reused = false;
-                make(errand, peer)
-            })
-            .await?;
+        let placing = entry.place_or(|| {
+            reused = false;
+            make(errand, peer)
+        });
+        // Those who wait for another's connection wait no longer than for their own.
+        let made = match peer.total_connection_timeout() {
+            None => placing.await?,
+            Some(longest) => tokio::time::timeout(longest, placing).await.map_err(late)??,
+        };
         match made {
             (Made::Http2(_), place) => Ok(Connected::Stream(taken(place)?, reused)),
             (Made::Http1(wire), _) => {
@@ -153,8 +156,11 @@ async fn make(errand: &Errand, peer: &HttpPeer) -> Result<Made> {
         Ok(Made::Http2(Http2::begin(wire, transport).await?))
     };
     let Some(longest) = peer.total_connection_timeout() else { return making.await };
-    let late = |_| Error::explain(ErrorType::ConnectTimedout, "connecting took too long");
     tokio::time::timeout(longest, making).await.map_err(late)?
+}
+
+fn late(_: tokio::time::error::Elapsed) -> Box<Error> {
+    Error::explain(ErrorType::ConnectTimedout, "connecting took too long")
 }
 
 impl Connector {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{Request, Version, header};
+use http::{Request, Uri, Version, header};
 use http_body_util::Empty;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
@@ -78,7 +78,10 @@ impl Http1 {
 fn request(head: &RequestHeader) -> Request<Empty<Bytes>> {
     let mut request = Request::new(Empty::new());
     *request.method_mut() = head.method.clone();
-    *request.uri_mut() = head.uri.clone();
+    // The origin form (RFC 9112, section 3.2.1): what came over HTTP/2 has an authority as well.
+    let mut target = http::uri::Parts::default();
+    target.path_and_query = head.uri.path_and_query().cloned();
+    *request.uri_mut() = Uri::from_parts(target).unwrap_or_else(|_| head.uri.clone());
     *request.version_mut() = Version::HTTP_11;
     *request.headers_mut() = head.headers.clone();
     // It would have to be named in `Connection`, and there is no body to have trailers.
