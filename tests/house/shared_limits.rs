@@ -260,4 +260,16 @@ fn a_cost_that_is_told_later_is_taken_from_all() {
     assert!(first.header("ratelimit").is_some_and(|told| told.starts_with("\"1\";r=40;")));
     assert_eq!(ask(&gates[1], "k").status, 200);
     assert_eq!(ask(&gates[0], "k").status, 429);
+
+    let free = Origin::answering("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nX-Cost: 0\r\n\r\n");
+    for algorithm in ["gcra", "sliding_window"] {
+        let limits = format!("{{requests: 9, per: 1h, algorithm: {algorithm}, name: {algorithm}}}");
+        let cost = ", cost: {response_header: x-cost, otherwise: 4}";
+        let gate = gate(&config(&free, &at(&redis), &limits, cost));
+        for _ in 0..5 {
+            let answer = ask(&gate, "free");
+            let told = answer.header("ratelimit").unwrap_or_default().to_owned();
+            assert!(answer.status == 200 && told.contains(";r=9;"), "{algorithm}: {told}");
+        }
+    }
 }

@@ -54,6 +54,13 @@ const fn pairs() -> [[u8; 2]; 256] {
     pairs
 }
 
+/// Lower-case digits, two a byte.
+pub fn lower_hex(bytes: &[u8]) -> String {
+    let mut digits = vec![0; 2 * bytes.len()];
+    encode_lower(bytes, &mut digits);
+    digits.into_iter().map(char::from).collect()
+}
+
 /// Reads exactly `N` bytes from `2 * N` lower-case digits; none for anything else.
 pub(super) fn decode_lower<const N: usize>(digits: &[u8]) -> Option<[u8; N]> {
     if digits.len() != 2 * N {

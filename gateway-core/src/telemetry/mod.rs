@@ -12,7 +12,7 @@ mod tracestate;
 
 pub use access_log::{AccessLog, AccessLogOptions};
 pub use failure::FailureCode;
-pub use hex::Ascii;
+pub use hex::{Ascii, lower_hex};
 pub use metrics::{
     BreakerChange, ConnectionEnd, CredentialCheck, EjectionReason, Handles, LimiterDecision,
     ListenerMetrics, Metrics, PluginError, PluginMetrics, Refusal, ReloadOutcome, RetryReason,

@@ -31,7 +31,7 @@ use gateway_core::plugin::{
     Attribute, BuildEnv, BuildError, Class, Facts, Flow, HookError, Hooks, Plugin, Reply,
     RequestHeader, RequestHook, ResponseHeader, ResponseHook,
 };
-use gateway_core::telemetry::{FailureCode, LimiterDecision, PluginMetrics};
+use gateway_core::telemetry::{FailureCode, LimiterDecision, PluginMetrics, lower_hex};
 use http::{StatusCode, header};
 use sha2::{Digest, Sha256};
 
@@ -148,7 +148,7 @@ impl RateLimit {
             hasher.update(if there { text.len() as u64 } else { u64::MAX }.to_le_bytes());
             hasher.update(text.as_bytes());
         });
-        complete.then(|| hex(&hasher.finalize()[..16]))
+        complete.then(|| lower_hex(&hasher.finalize()[..16]))
     }
 
     /// The moment, in nanoseconds. A state of 0 is one of long ago.
@@ -188,7 +188,8 @@ impl RateLimit {
             return here().map_or_else(|| self.incomplete(), |taken| Ok(Some(taken)));
         };
         let Some(key) = self.key_shared(facts) else { return self.incomplete() };
-        match (store.take(plan, &key, cost, false).await, self.on_store_error) {
+        let wanted = i64::try_from(cost).unwrap_or(i64::MAX);
+        match (store.take(plan, &key, wanted, false).await, self.on_store_error) {
             (Ok(taken), _) => Ok(Some((Key::Shared(key), taken))),
             (Err(_), OnStoreError::Local) => Ok(here()),
             (Err(_), OnStoreError::Allow) => Ok(None),
@@ -227,8 +228,10 @@ impl RateLimit {
                 Some(plan.charge(*key, 0, self.now()))
             }
             Key::Here(key) => Some(plan.charge(*key, cost - owed.at_first, self.now())),
+            Key::Shared(_) if cost == owed.at_first => None,
             Key::Shared(key) => {
-                let more = cost.checked_sub(owed.at_first).filter(|more| *more > 0)?;
+                // Neither is above a million.
+                let more = i64::try_from(cost).ok()? - i64::try_from(owed.at_first).ok()?;
                 let taken = self.store.as_ref()?.take(plan, key, more, true).await;
                 taken.ok().map(|(left, _)| left)
             }
@@ -296,12 +299,6 @@ impl ResponseHook for RateLimit {
         }
         self.fields.write(plan, left.all(), response)
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digit = |value: u8| char::from(DIGITS[usize::from(value & 15)]);
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(*byte)]).collect()
 }
 
 #[cfg(test)]

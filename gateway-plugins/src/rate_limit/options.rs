@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use gateway_core::config::{FilePath, SecretConfig, Span};
 use gateway_core::plugin::{Attribute, BuildEnv, BuildError, OptionPath};
+use gateway_core::telemetry::lower_hex;
 use http::{HeaderName, HeaderValue};
 use redis::{Client, IntoConnectionInfo, TlsCertificates};
 use schemars::JsonSchema;
@@ -461,7 +462,7 @@ impl StoreConfig {
             match env.secret(secret) {
                 Ok(secret) => {
                     settings = settings.set_password(secret.expose());
-                    password = super::hex(&Sha256::digest(secret.expose()));
+                    password = lower_hex(&Sha256::digest(secret.expose()));
                 }
                 Err(fault) => error.push(at.clone().key("password"), fault),
             }

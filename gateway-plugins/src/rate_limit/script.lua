@@ -1,6 +1,6 @@
 -- Takes a request from the buckets of its key in all limits, or from none; the time is the server's.
 --
--- KEYS: one for each limit. ARGV: the cost; 1 to take it whatever is left; then for each limit the way it counts
+-- KEYS: one for each limit. ARGV: the cost, of which less than nothing is given back; 1 to take it whatever is left; then for each limit the way it counts
 -- (g: the generic cell rate algorithm, w: a sliding window), how many requests, in so many microseconds, and for g how
 -- many microseconds' worth may come together.
 --
@@ -34,7 +34,7 @@ for limit = 1, #KEYS do
       return refuse(limit, wait, math.max(0, math.floor((tolerance - (full - now) + 0.5) / interval)), full - now)
     end
     -- What is owed is owed for no longer than a window more.
-    next = math.min(next, now + tolerance + window)
+    next = math.max(now, math.min(next, now + tolerance + window))
     states[limit] = string.format('%.3f', next)
     lives[limit] = next - now
     answer[#answer + 1] = math.max(0, math.floor((tolerance - (next - now) + 0.5) / interval))
@@ -66,10 +66,10 @@ for limit = 1, #KEYS do
       local reset = current > 0 and 2 * window - elapsed or window - elapsed
       return refuse(limit, wait, math.max(0, quota - used), reset)
     end
-    current = math.min(current + cost, 2 * quota)
+    current = math.max(0, math.min(current + cost, 2 * quota))
     states[limit] = string.format('%.0f:%.0f:%.0f', number, last, current)
     lives[limit] = 2 * window - elapsed
-    answer[#answer + 1] = math.max(0, quota - used - cost)
+    answer[#answer + 1] = math.max(0, math.min(quota, quota - used - cost))
     answer[#answer + 1] = math.ceil(lives[limit])
   end
 end

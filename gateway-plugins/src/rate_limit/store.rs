@@ -110,12 +110,13 @@ impl Store {
         Self { line, script, prefix: prefix.into(), timeout, metrics }
     }
 
-    /// Takes a request of this cost from the buckets of its key, or from none; `forced`, it is taken whatever is left.
+    /// Takes a request of this cost from the buckets of its key, or from none; `forced`, it is taken whatever is left,
+    /// and given back if it is less than nothing.
     pub(super) async fn take(
         &self,
         plan: &Plan,
         key: &str,
-        cost: u64,
+        cost: i64,
         forced: bool,
     ) -> Result<Taken, Unknown> {
         let Some(connection) = self.line.held.load_full() else {

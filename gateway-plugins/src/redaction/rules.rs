@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use gateway_core::telemetry::lower_hex;
 use gateway_core::telemetry::redaction::{Found, MASK, Redactor, Shape};
 use ring::hmac;
 
@@ -122,10 +123,7 @@ impl Rules {
                 let Some(key) = &self.hash_key else { return };
                 let tag = hmac::sign(key, secret);
                 to.extend_from_slice(b"hmac:");
-                to.extend(tag.as_ref()[..16].iter().flat_map(|byte| {
-                    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-                    [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]
-                }));
+                to.extend_from_slice(lower_hex(&tag.as_ref()[..16]).as_bytes());
             }
             Action::KeepLast(count) if secret.len() > count => {
                 to.extend_from_slice(MASK.as_bytes());
