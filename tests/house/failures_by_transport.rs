@@ -90,6 +90,25 @@ impl House {
     }
 }
 
+/// Those who wait for the connection that another of them makes wait no longer than for their own.
+#[test]
+fn an_endpoint_of_http2_that_hangs_keeps_nobody_waiting_for_longer_than_connecting_may_take() {
+    let hangs = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let gate = Gate::yaml(&format!(
+        "version: 1\nserver: {{workers: 1}}\nlisteners: [{{name: public, address: \"127.0.0.1:0\"}}]\n\
+         upstreams: [{{name: a, endpoints: [\"{}\"], protocol: http2, timeouts: {{connect: 500ms}}}}]\n\
+         routes: [{{name: all, match: {{path: /}}, upstream: a}}]\n",
+        hangs.local_addr().expect("it listens")
+    ));
+    let began = Instant::now();
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| assert_eq!(gate.get("/").status, 504));
+        }
+    });
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+}
+
 #[test]
 fn a_refused_connection_is_u3() {
     for (_, way) in WAYS {

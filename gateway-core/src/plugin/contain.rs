@@ -36,8 +36,11 @@ pub(crate) async fn contained<T>(
     hook: impl Future<Output = Result<T, HookError>>,
 ) -> Result<(T, Duration), HookError> {
     clock.begin();
-    match AssertUnwindSafe(hook).catch_unwind().await {
-        Ok(outcome) => Ok((outcome?, clock.lap())),
+    let outcome = AssertUnwindSafe(hook).catch_unwind().await;
+    // Of one that fails as well: the next does not begin before.
+    let time = clock.lap();
+    match outcome {
+        Ok(outcome) => Ok((outcome?, time)),
         Err(payload) => Err(Box::new(Panicked(message(&*payload)))),
     }
 }
@@ -48,8 +51,10 @@ pub(crate) fn contained_sync<T>(
     hook: impl FnOnce() -> Result<T, HookError>,
 ) -> Result<(T, Duration), HookError> {
     clock.begin();
-    match catch_unwind(AssertUnwindSafe(hook)) {
-        Ok(outcome) => Ok((outcome?, clock.lap())),
+    let outcome = catch_unwind(AssertUnwindSafe(hook));
+    let time = clock.lap();
+    match outcome {
+        Ok(outcome) => Ok((outcome?, time)),
         Err(payload) => Err(Box::new(Panicked(message(&*payload)))),
     }
 }

@@ -122,6 +122,13 @@ impl Way<'_> {
     /// anew where it is not: whatever a client claims about others is not passed on, `X-Real-IP`
     /// included.
     pub(super) fn prepare(&self, head: &mut RequestHeader, received: Version) -> Outcome {
+        if received == Version::HTTP_2
+            && !head.headers.contains_key(header::HOST)
+            && let Some(authority) = head.uri.authority().cloned()
+        {
+            // Pingora does so on its own connections alone.
+            head.insert_header(header::HOST, authority.as_str())?;
+        }
         if head.has_case() {
             return self.write(head, received);
         }
@@ -265,6 +272,14 @@ fn join_cookies(head: &mut impl Fields) -> Outcome {
 }
 
 /// Pingora accepts several equal lengths, or a list of them, and passes all of them on.
+/// Announces no length of a body that may become longer or shorter on its way up.
+pub(super) fn unframe(head: &mut RequestHeader, is_stream: bool) -> Outcome {
+    if head.remove_header(&header::CONTENT_LENGTH).is_some() && !is_stream {
+        head.insert_header(header::TRANSFER_ENCODING, "chunked")?;
+    }
+    Ok(())
+}
+
 fn one_content_length(head: &mut impl Fields) -> Outcome {
     let mut lengths = head.fields().get_all(header::CONTENT_LENGTH).iter();
     let Some(first) = lengths.next() else { return Ok(()) };

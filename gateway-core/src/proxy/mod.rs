@@ -277,13 +277,6 @@ impl ProxyHttp for GatewayProxy {
         }
         let Some(target) = open.target.as_ref() else { return Ok(()) };
         let endpoint = target.endpoint.address;
-        if head.version == Version::HTTP_2
-            && !head.headers.contains_key(header::HOST)
-            && let Some(authority) = head.uri.authority().cloned()
-        {
-            // Pingora does so on its own connections alone.
-            head.insert_header(header::HOST, authority.as_str())?;
-        }
         let seen = if open.chain.reads_request() { Seen::of(&head.headers) } else { open.seen };
         let way = Way { ctx: &open.ctx, conn: &open.conn, endpoint, seen };
         if target.is_stream {
@@ -296,15 +289,8 @@ impl ProxyHttp for GatewayProxy {
             head.remove_header(&header::TRANSFER_ENCODING);
             head.insert_header(header::CONTENT_LENGTH, body.len())?;
         }
-        if open.chain.reads_request_body()
-            && !session.is_body_empty()
-            && open.chain.changes_request_length()
-            && head.headers.contains_key(header::CONTENT_LENGTH)
-        {
-            head.remove_header(&header::CONTENT_LENGTH);
-            if !target.is_stream {
-                head.insert_header(header::TRANSFER_ENCODING, "chunked")?;
-            }
+        if open.chain.changes_request_length() && !session.is_body_empty() {
+            forward::unframe(head, target.is_stream)?;
         }
         let allowed = open.chain.attempt(head, &mut open.ctx).await;
         allowed.map_err(|reply| refuse(open, reply))

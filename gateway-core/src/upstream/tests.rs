@@ -1,6 +1,10 @@
 //! What a choice costs, and what it needs.
 
 use std::hint::black_box;
+use std::pin::Pin;
+use std::task::Poll;
+
+use futures_util::future::{MaybeDone, join_all, maybe_done};
 
 use super::*;
 use crate::telemetry::Metrics;
@@ -102,21 +106,24 @@ async fn all_who_leave_in_one_moment_make_room_for_as_many() {
     let transport = Arc::new(Transport::new(&config, None));
     let upstream = Arc::new(Upstream::new(&config, transport, 1, None, metrics, Arc::default()));
     let taken: Vec<Place> = (0..10).map(|_| upstream.choose(choice(0, 0)).unwrap()).collect();
-    let waits = || {
-        let upstream = upstream.clone();
-        tokio::spawn(async move { upstream.choose_soon(choice(0, 0), None).await.ok() })
+    let one = || Box::pin(maybe_done(upstream.choose_soon(choice(0, 0), None)));
+    let mut all: Vec<_> = (0..10).map(|_| one()).collect();
+    let begin = async |one: &mut Pin<Box<MaybeDone<_>>>| {
+        std::future::poll_fn(|cx| Poll::Ready(one.as_mut().poll(cx).is_ready())).await
     };
-    let mut waiting = vec![waits()];
-    tokio::task::yield_now().await;
 
+    assert!(!begin(&mut all[0]).await, "there is no room");
     drop(taken);
-    waiting.extend((0..9).map(|_| waits()));
-    let mut places = Vec::new();
-    for one in waiting {
-        let place = tokio::time::timeout(Duration::from_secs(1), one).await;
-        places.push(place.expect("there is room for all").unwrap().unwrap());
+    // They come before the first one, who has been told, has looked again.
+    for one in &mut all[1..] {
+        begin(one).await;
     }
+    let ended = join_all(all.iter_mut().map(Pin::as_mut));
+    tokio::time::timeout(Duration::from_secs(1), ended).await.expect("there is room for all");
+    let places = all.iter_mut().map(|one| one.as_mut().take_output().and_then(Result::ok));
+    let places: Vec<Option<Place>> = places.collect();
 
+    assert!(places.iter().all(Option::is_some));
     assert_eq!(upstream.endpoints()[0].in_flight(), 10);
 }
 
