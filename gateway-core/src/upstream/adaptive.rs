@@ -25,6 +25,8 @@ const QUICKLY: f64 = 1.5;
 /// After how many ticks the base is measured anew, and how low the limit is then.
 const MEASURE_EVERY: u32 = 240;
 const MEASURE_AT: f64 = 0.25;
+/// How much of the way to a lower base a tick goes, before the base was measured.
+const LEARN: f64 = 0.05;
 
 /// What requests leave behind, and what was made of it.
 #[derive(Debug, Default)]
@@ -110,9 +112,7 @@ impl Gradient {
                 self.phase = Phase::Moving;
             }
             Phase::Moving => {
-                if self.base == 0.0 || took < self.base {
-                    self.base = took;
-                }
+                self.learn(took);
                 self.age += 1;
                 // A limit that nobody comes near is not known to be right, nor is it in the way.
                 let near = f64::from(peak) * 2.0 >= self.limit;
@@ -122,6 +122,17 @@ impl Gradient {
                     self.phase = Phase::Lowered;
                 }
             }
+        }
+    }
+
+    /// Until answers take longer for the first time no better base is at hand than the best of what is
+    /// seen, which it goes to step by step: a few answers that take no time, as those to requests for
+    /// what is not there, say little of the others. Afterwards it is measured alone.
+    fn learn(&mut self, took: f64) {
+        if self.base == 0.0 {
+            self.base = took;
+        } else if !self.found && took < self.base {
+            self.base += (took - self.base) * LEARN;
         }
     }
 
@@ -190,6 +201,24 @@ mod tests {
             limit = adaptive.tick(&config(), 1000);
         }
         assert!((100..250).contains(&limit), "{limit}");
+    }
+
+    /// For five seconds most answers say that something is not there, which takes no time.
+    #[test]
+    fn a_burst_of_quick_answers_does_not_lower_the_limit() {
+        let adaptive = Adaptive::default();
+        let before = settled(&adaptive, 100.0, 100);
+        let mut limit = before;
+        for _ in 0..20 {
+            (0..50).for_each(|_| adaptive.note(Duration::from_micros(300), limit));
+            limit = adaptive.tick(&config(), 1000);
+        }
+        for _ in 0..20 {
+            let took = 10_000.0 * (f64::from(limit) / 100.0).max(1.0);
+            (0..50).for_each(|_| adaptive.note(Duration::from_micros(took as u64), limit));
+            limit = adaptive.tick(&config(), 1000);
+        }
+        assert!(limit > before * 3 / 4, "{before}, then {limit}");
     }
 
     #[test]
