@@ -129,6 +129,8 @@ pub(crate) struct Breaker {
     until: AtomicU64,
     probing: AtomicU32,
     probed: AtomicU32,
+    /// How often it was half open: what is told by probes of an earlier time is not counted.
+    phase: AtomicU32,
     /// How often in a row it opened.
     opened: AtomicU32,
     window: Window,
@@ -171,7 +173,8 @@ const HALF: u64 = u64::MAX;
 #[derive(Debug)]
 pub(crate) struct Pass {
     breaker: Arc<Breaker>,
-    probes: bool,
+    /// The phase that it is a probe of, if it is one.
+    probe: Option<u32>,
     /// What was told when the answer began, and the number of the slice that it was counted in; 0 if it
     /// was a probe.
     said: Option<(Outcome, u64)>,
@@ -187,6 +190,7 @@ impl Breaker {
             until: AtomicU64::new(0),
             probing: AtomicU32::new(0),
             probed: AtomicU32::new(0),
+            phase: AtomicU32::new(0),
             opened: AtomicU32::new(0),
             turn: Mutex::default(),
         }
@@ -234,8 +238,8 @@ impl Breaker {
     pub(crate) fn ask(self: &Arc<Self>, now: u64) -> Result<Pass, Duration> {
         /// How soon to ask one again that does not say when it changes.
         const SOON: Duration = Duration::from_secs(1);
-        let pass = |probes| Pass { breaker: self.clone(), probes, said: None };
-        let through = || Ok(pass(false));
+        let pass = |probe| Pass { breaker: self.clone(), probe, said: None };
+        let through = || Ok(pass(None));
         match self.told() {
             Told::Auto => {}
             Told::Open => return Err(SOON),
@@ -250,10 +254,17 @@ impl Breaker {
         }
         let more = |probing| (probing < self.options.probes.max(1)).then_some(probing + 1);
         match self.probing.fetch_update(Ordering::AcqRel, Ordering::Acquire, more) {
-            Ok(_) => Ok(pass(true)),
+            // Known after it is counted: what is counted in one phase and given back in the next is
+            // one probe too many, the other way round a place would be lost.
+            Ok(_) => Ok(pass(Some(self.phase.load(Ordering::Acquire)))),
             // As soon as the probes have told.
             Err(_) => Err(SOON),
         }
+    }
+
+    /// Whether what was a probe of this phase still is one.
+    fn is_in(&self, phase: u32) -> bool {
+        self.until.load(Ordering::Acquire) == HALF && self.phase.load(Ordering::Acquire) == phase
     }
 
     fn half_open(&self, until: u64) {
@@ -261,6 +272,7 @@ impl Breaker {
         if self.until.load(Ordering::Acquire) == until {
             self.probing.store(0, Ordering::Release);
             self.probed.store(0, Ordering::Release);
+            self.phase.fetch_add(1, Ordering::AcqRel);
             self.until.store(HALF, Ordering::Release);
             self.who.metrics.breaker_changed(BreakerChange::HalfOpen);
         }
@@ -348,10 +360,13 @@ impl Pass {
     /// Has it count, and tells in which slice of the window; 0 if in none.
     fn say(&mut self, outcome: Outcome, now: u64) -> u64 {
         let breaker = &self.breaker;
-        if !std::mem::take(&mut self.probes) {
+        let Some(phase) = self.probe.take() else {
             // What began before it opened says nothing of how it is since.
             let closed = breaker.until.load(Ordering::Acquire) == 0;
             return if closed { breaker.count(outcome, now) } else { 0 };
+        };
+        if !breaker.is_in(phase) {
+            return 0;
         }
         if outcome != Outcome::Good {
             let slow = outcome == Outcome::Slow;
@@ -365,13 +380,13 @@ impl Pass {
 
     /// Whether it is good for one attempt only: the breaker has opened since, or it is a probe.
     pub(crate) fn is_used(&self) -> bool {
-        self.breaker.until.load(Ordering::Acquire) != 0
+        self.breaker.told() != Told::Closed && self.breaker.until.load(Ordering::Acquire) != 0
     }
 }
 
 impl Drop for Pass {
     fn drop(&mut self) {
-        if self.probes {
+        if self.probe.is_some_and(|phase| self.breaker.is_in(phase)) {
             let less = |probing: u32| probing.checked_sub(1);
             let _ = self.breaker.probing.fetch_update(Ordering::AcqRel, Ordering::Acquire, less);
         }

@@ -160,6 +160,35 @@ fn what_the_client_did_says_nothing_of_the_upstream() {
     assert_eq!(breaker.state(1_000), BreakerState::Open);
 }
 
+#[test]
+fn a_probe_that_is_late_says_nothing_of_the_next_phase() {
+    let breaker = breaker(|options| options.probes = 2);
+    tell(&breaker, &[FAILED; 10], 1_000);
+    let mut late = breaker.ask(6_000).unwrap();
+    breaker.ask(6_000).unwrap().tell(FAILED, 6_000);
+    let dropped = breaker.ask(16_000).unwrap();
+    let mut second = breaker.ask(16_000).unwrap();
+
+    late.tell(GOOD, 16_000);
+    drop(late);
+    second.tell(GOOD, 16_000);
+
+    assert_eq!(breaker.state(16_000), BreakerState::HalfOpen, "one of two probes has told");
+    drop((dropped, second));
+    let mut third = breaker.ask(16_000).unwrap();
+    third.tell(GOOD, 16_000);
+    assert_eq!(breaker.state(16_000), BreakerState::Closed);
+}
+
+#[test]
+fn leave_of_one_that_was_told_to_be_closed_is_good_for_more_attempts() {
+    let breaker = breaker(|_| {});
+    tell(&breaker, &[FAILED; 10], 1_000);
+    breaker.tell(Told::Closed);
+
+    assert!(!breaker.ask(1_000).unwrap().is_used());
+}
+
 /// Many threads at the moment it half opens: no more probes than may be.
 #[test]
 fn no_more_probes_than_may_be_whoever_asks() {
