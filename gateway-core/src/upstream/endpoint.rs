@@ -177,6 +177,12 @@ impl EndpointStates {
         self.ejecting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether this upstream is the one that is in force.
+    pub(super) fn is_tended_by(&self, id: u64) -> bool {
+        let tending = self.tending.lock().unwrap_or_else(PoisonError::into_inner);
+        tending.as_ref().is_some_and(|(known, _)| *known == id)
+    }
+
     /// From now on this upstream is the one that is in force. What was before may still serve requests
     /// that began with it, but changes nothing any more.
     pub(super) fn tend(&self, id: u64, begin: impl FnOnce() -> Tending) {

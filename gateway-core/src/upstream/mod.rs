@@ -237,6 +237,12 @@ impl Upstream {
     /// before.
     pub(crate) fn start(self: &Arc<Self>, runtime: &Handle) {
         self.states.settle();
+        if !self.states.is_tended_by(self.id) {
+            // One that was in force before, and that requests still had, knows only what was then.
+            let by = self.config.discover.as_ref();
+            let found = by.and_then(|by| self.states.discovered.by(by));
+            self.take(found.as_deref().unwrap_or_default(), true);
+        }
         self.states.gate.limit(self.limit());
         self.states.tend(self.id, || tend::begin(self, runtime));
     }

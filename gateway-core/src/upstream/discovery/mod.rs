@@ -9,7 +9,6 @@ mod file;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -58,8 +57,6 @@ impl Place {
 #[derive(Default)]
 pub(super) struct Discovered {
     known: Mutex<Known>,
-    /// A look has ended, well or not.
-    looked: AtomicBool,
     told: Notify,
 }
 
@@ -68,6 +65,8 @@ struct Known {
     /// What was found, and by which config.
     last: Option<(DiscoverConfig, Arc<[EndpointConfig]>)>,
     at: Option<SystemTime>,
+    /// By which config a look has ended last, well or not.
+    looked: Option<DiscoverConfig>,
     /// Why the last look failed.
     fault: Option<String>,
 }
@@ -93,20 +92,23 @@ impl Discovered {
     pub(super) fn by(&self, config: &DiscoverConfig) -> Option<Arc<[EndpointConfig]>> {
         let known = self.known();
         let (by, endpoints) = known.last.as_ref()?;
-        let same = DiscoverConfig { refresh: config.refresh, ..by.clone() } == *config;
-        same.then(|| endpoints.clone())
+        is_same(by, config).then(|| endpoints.clone())
     }
 
-    fn ended(&self) {
-        self.looked.store(true, Ordering::SeqCst);
+    fn ended(&self, config: &DiscoverConfig) {
+        self.known().looked = Some(config.clone());
         self.told.notify_waiters();
     }
 
-    /// Comes back when a look has ended.
-    async fn looked(&self) {
+    fn has_looked(&self, config: &DiscoverConfig) -> bool {
+        self.known().looked.as_ref().is_some_and(|by| is_same(by, config))
+    }
+
+    /// Comes back when a look by such a config has ended.
+    async fn looked(&self, config: &DiscoverConfig) {
         loop {
             let told = self.told.notified();
-            if self.looked.load(Ordering::SeqCst) {
+            if self.has_looked(config) {
                 return;
             }
             told.await;
@@ -114,20 +116,25 @@ impl Discovered {
     }
 }
 
+/// Whether both look for the same, at whatever pace.
+fn is_same(one: &DiscoverConfig, other: &DiscoverConfig) -> bool {
+    DiscoverConfig { refresh: other.refresh, ..one.clone() } == *other
+}
+
 impl Upstream {
     /// Waits for the first look to end, for at most this long, if there is one to wait for.
     pub(crate) async fn first_look(&self, longest: Duration) {
-        if self.config.discover.is_some() {
+        if let Some(config) = &self.config.discover {
             // Whatever comes of it, what is known then is what the request goes by.
-            let _ = tokio::time::timeout(longest, self.states.discovered.looked()).await;
+            let looked = self.states.discovered.looked(config);
+            let _ = tokio::time::timeout(longest, looked).await;
         }
     }
 
     /// Whether nobody could say where its endpoints are.
     pub(crate) fn is_unresolved(&self) -> bool {
-        self.config.discover.is_some()
-            && self.endpoints().is_empty()
-            && self.states.discovered.known().last.is_none()
+        let by = self.config.discover.as_ref();
+        by.is_some_and(|by| self.endpoints().is_empty() && self.states.discovered.by(by).is_none())
     }
 
     /// What is known of its discovery, if it has any.
@@ -163,20 +170,21 @@ impl Upstream {
             // Whoever checks endpoints has others to check.
             self.states.stir.notify_one();
         }
-        discovered.ended();
+        discovered.ended(config);
     }
 
     /// Notes that looking failed; what was found before stays.
-    fn not_found(&self, fault: String) {
+    fn not_found(&self, config: &DiscoverConfig, fault: String) {
         self.metrics.looked(false);
         let mut known = self.states.discovered.known();
         if known.fault.as_ref() != Some(&fault) {
-            let kept = known.last.as_ref().map_or(0, |(_, endpoints)| endpoints.len());
+            let last = known.last.as_ref().filter(|(by, _)| is_same(by, config));
+            let kept = last.map_or(0, |(_, endpoints)| endpoints.len());
             tracing::warn!(upstream = self.name(), fault, kept, "endpoints are not found");
         }
         known.fault = Some(fault);
         drop(known);
-        self.states.discovered.ended();
+        self.states.discovered.ended(config);
     }
 
     /// Makes its endpoints those that are written and these. Those that stay as they are are the same
@@ -217,7 +225,7 @@ pub(super) async fn follow(upstream: Weak<Upstream>, config: DiscoverConfig) {
                 config.refresh.map_or(lasts, Into::into)
             }
             Err(fault) => {
-                upstream.not_found(fault);
+                upstream.not_found(&config, fault);
                 failures += 1;
                 let doubled = AGAIN.saturating_mul(1 << (failures - 1).min(10)).min(AGAIN_AT_MOST);
                 // A file costs nobody anything.
