@@ -76,11 +76,9 @@ impl Probe {
     }
 
     async fn ask(&self) -> Result<(), String> {
-        let http2 = self.transport.protocol == UpstreamProtocol::Http2;
         let offer = match &self.question {
-            Question::Http { .. } if !http2 => Offer::Http1,
-            Question::Tcp => Offer::Configured,
-            _ => Offer::Http2,
+            Question::Grpc { .. } => Offer::Http2,
+            _ => Offer::Configured,
         };
         let header = self.transport.proxy_protocol.map(own_introduction);
         let wire = self.transport.dial(self.address, header, offer).await;
@@ -88,6 +86,12 @@ impl Probe {
         match &self.question {
             Question::Tcp => Ok(()),
             Question::Http { path, status, body } => {
+                // Over TLS what was agreed on, which may be neither.
+                let http2 = match self.transport.protocol {
+                    UpstreamProtocol::Http1 => false,
+                    UpstreamProtocol::Http2 => true,
+                    UpstreamProtocol::Auto => wire.chose_http2(),
+                };
                 let response = match http2 {
                     true => self.get_by_http2(wire, path).await?,
                     false => self.get(wire, path).await?,
@@ -114,7 +118,7 @@ impl Probe {
         let (mut sender, connection) =
             http2::handshake(TokioExecutor::new(), TokioIo::new(wire)).await.map_err(words)?;
         tokio::spawn(connection);
-        let request = Request::get(format!("http://{}{path}", self.host))
+        let request = Request::get(format!("{}://{}{path}", self.transport.scheme(), self.host))
             .header(header::USER_AGENT, concat!("gateway-health/", env!("CARGO_PKG_VERSION")))
             .body(Empty::<Bytes>::new())
             .map_err(words)?;
@@ -126,8 +130,8 @@ impl Probe {
         let (mut sender, connection) =
             http2::handshake(TokioExecutor::new(), TokioIo::new(wire)).await.map_err(words)?;
         tokio::spawn(connection);
-        let host = &self.host;
-        let request = Request::post(format!("http://{host}/grpc.health.v1.Health/Check"))
+        let (scheme, host) = (self.transport.scheme(), &self.host);
+        let request = Request::post(format!("{scheme}://{host}/grpc.health.v1.Health/Check"))
             .header(header::CONTENT_TYPE, "application/grpc")
             .header(header::TE, "trailers")
             .header(header::USER_AGENT, concat!("gateway-health/", env!("CARGO_PKG_VERSION")))

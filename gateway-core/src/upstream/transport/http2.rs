@@ -29,6 +29,8 @@ pub(super) struct Http2 {
     send: SendRequest<Bytes>,
     pub(super) sockets: Arc<SocketDigest>,
     pub(super) fd: i32,
+    /// What `:scheme` says on it.
+    pub(super) scheme: &'static str,
     most: usize,
     state: Mutex<State>,
     /// The last stream is gone.
@@ -76,6 +78,7 @@ impl Http2 {
             send,
             sockets,
             fd,
+            scheme: transport.scheme(),
             most: transport.streams,
             state: Mutex::default(),
             idle: Notify::new(),

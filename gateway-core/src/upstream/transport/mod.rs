@@ -82,6 +82,11 @@ impl Transport {
         self.key
     }
 
+    /// The scheme of what is asked for over such connections.
+    pub(super) fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
+    }
+
     /// Whether Pingora's own connections will do.
     pub(super) fn is_plain(&self) -> bool {
         self.protocol == UpstreamProtocol::Http1

@@ -188,7 +188,7 @@ async fn send(place: Place, head: &RequestHeader, end: bool) -> Result<(Try, Sen
         place.0.retire();
         Error::because(GOODBYE, "no stream can be opened", error)
     })?;
-    let sent = sender.send_request(request(head)?, end);
+    let sent = sender.send_request(request(head, place.0.scheme)?, end);
     let (answer, stream) = sent.map_err(failed)?;
     let answer = async move {
         let answer = answer.await.map_err(|error| {
@@ -228,7 +228,7 @@ fn second(
 }
 
 /// The head as HTTP/2 has it (RFC 9113, section 8.3.1): `Host` becomes the authority.
-fn request(head: &RequestHeader) -> Result<http::Request<()>> {
+fn request(head: &RequestHeader, scheme: &str) -> Result<http::Request<()>> {
     let invalid =
         |error: http::Error| Error::because(ErrorType::InvalidHTTPHeader, "target", error);
     let authority = head.headers.get(header::HOST).map(|host| host.as_bytes());
@@ -236,7 +236,7 @@ fn request(head: &RequestHeader) -> Result<http::Request<()>> {
         b"" => b"/",
         path => path,
     };
-    let mut uri = http::Uri::builder().scheme("http").path_and_query(target);
+    let mut uri = http::Uri::builder().scheme(scheme).path_and_query(target);
     if let Some(authority) = authority.filter(|authority| !authority.is_empty()) {
         uri = uri.authority(authority);
     }

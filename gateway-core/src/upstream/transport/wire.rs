@@ -47,7 +47,7 @@ impl Wire {
     }
 
     /// Whether HTTP/2 was agreed on in the handshake.
-    pub(super) fn chose_http2(&self) -> bool {
+    pub(in crate::upstream) fn chose_http2(&self) -> bool {
         match &self.line {
             Line::Plain(_) => false,
             Line::Tls(tls) => tls.get_ref().1.alpn_protocol() == Some(b"h2"),
