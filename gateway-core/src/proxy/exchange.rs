@@ -75,7 +75,11 @@ pub(super) struct Target {
     pub(super) is_stream: bool,
     /// A part of the request's body is still to be sent.
     pub(super) sending: bool,
+    /// When the request's body had gone up, if it has one.
+    pub(super) sent: Option<Instant>,
     pub(super) first_byte: Option<Duration>,
+    /// How long the endpoint took for it: without the time that the client took for its request.
+    pub(super) took: Duration,
     /// The status of its answer.
     pub(super) answer: Option<u16>,
     pub(super) ended: bool,
@@ -85,6 +89,8 @@ pub(super) struct Target {
     pub(super) avoid: SmallVec<[SocketAddr; 2]>,
     /// The attempt ended before the endpoint saw it: nothing follows for the endpoint.
     pub(super) unseen: bool,
+    /// It needs a connection that nobody had before, and nobody has afterwards.
+    pub(super) fresh: bool,
     /// How long to wait before the next attempt.
     pub(super) pause: Duration,
     /// There were several attempts, and there may be no more.
@@ -131,12 +137,15 @@ impl Target {
             reused: false,
             is_stream: false,
             sending: false,
+            sent: None,
             first_byte: None,
+            took: Duration::ZERO,
             answer: None,
             ended: false,
             tried: 1,
             avoid: SmallVec::new(),
             unseen: false,
+            fresh: false,
             pause: Duration::ZERO,
             used_up: false,
             hedge: None,
@@ -156,7 +165,8 @@ impl Target {
         let slot = self.slot.take();
         let next = Self::new(self.upstream.clone(), endpoint, slot, self.key, self.cookie);
         let avoid = std::mem::take(&mut self.avoid);
-        *self = Self { attempts: self.attempts, tried: self.tried, avoid, ..next };
+        let Self { attempts, tried, fresh, .. } = *self;
+        *self = Self { attempts, tried, fresh, avoid, ..next };
     }
 }
 
@@ -180,6 +190,7 @@ impl Open {
         }
         if end_of_body {
             target.sending = false;
+            target.sent = Some(Instant::now());
             // A body that was kept is handed over at once, and then takes its time to be sent.
             let sent = self.collected.as_ref().map(|_| target.upstream.timeouts().idle);
             let patience = self.patience().saturating_add(sent.unwrap_or_default());
@@ -195,9 +206,11 @@ impl Open {
     /// The response's head is here; its body follows.
     pub(super) fn head_arrived(&mut self, status: StatusCode) {
         if let Some(target) = self.target.as_mut() {
-            let took = target.began.elapsed();
+            let here = Instant::now();
+            let took = here - target.sent.unwrap_or(target.began);
             target.answer = Some(status.as_u16());
-            target.first_byte = Some(took);
+            target.first_byte = Some(here - target.began);
+            target.took = took;
             let now = self.watched.now();
             let passes = self.passes.iter_mut().chain(&mut target.passes);
             passes.for_each(|pass| pass.answered(status.as_u16(), took, now));
@@ -272,7 +285,7 @@ impl Open {
         let duration = now.duration_since(target.began);
         let ending = match (failure, target.answer) {
             (Some(code), _) => Ending::Failed(code, duration),
-            (None, Some(status)) => Ending::Answered(status, target.first_byte.unwrap_or(duration)),
+            (None, Some(status)) => Ending::Answered(status, target.took),
             // Nothing can be said of an attempt that was cut off.
             (None, None) => Ending::Failed(FailureCode::D1, duration),
         };

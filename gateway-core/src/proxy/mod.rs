@@ -224,6 +224,10 @@ impl ProxyHttp for GatewayProxy {
         }
         let mut peer = target.upstream.peer(&target.endpoint, left, sends_body, open.http2);
         target.upstream.introduce(&mut peer, open.conn.peer, open.conn.local);
+        if target.fresh {
+            target.keepalive = Duration::ZERO;
+            peer.group_key = rand::random();
+        }
         if !sends_body && target.upstream.hedges_after().is_some() {
             self.hedge(session.req_header(), open, &mut peer);
         }
@@ -429,7 +433,8 @@ impl ProxyHttp for GatewayProxy {
         let open = ex.open();
         let code = Self::code(open, &error);
         // The one repetition that needs no leave: a pooled connection that the upstream had closed
-        // before it saw the request, of a method that may be repeated (RFC 9110, section 9.2.2).
+        // before it saw the request, of a method that may be repeated (RFC 9110, section 9.2.2). It has
+        // a connection of its own, so that it is not lost the same way.
         let sendable =
             !session.as_ref().retry_buffer_truncated() && session.response_written().is_none();
         let repeatable = session.req_header().method.is_idempotent() && code == FailureCode::X1;
@@ -440,12 +445,13 @@ impl ProxyHttp for GatewayProxy {
         let unseen = open.target.as_ref().is_some_and(|target| match target.is_stream {
             true if goodbye => target.attempts <= GOODBYES,
             true => client_reused && refused && target.attempts == 1,
-            false => client_reused && repeatable,
+            false => client_reused && repeatable && target.attempts == 1,
         });
         let untouched = std::mem::take(&mut open.untouched);
         error.set_retry(untouched || (sendable && unseen));
         if let Some(target) = open.target.as_mut() {
             target.unseen = error.retry();
+            target.fresh |= !target.is_stream && target.unseen && !untouched;
         }
         open.end_attempt(Some(code), None);
         open.watched.detach();
