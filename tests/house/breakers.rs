@@ -193,6 +193,19 @@ fn slow_answers_open_it() {
 }
 
 #[test]
+fn a_client_that_is_slow_to_send_is_not_a_slow_answer() {
+    let slow = "{kind: fuse, options: {minimum: 4, open_ms: 60000, slow_ms: 150}}";
+    let (gate, _ours, _other) = house(slow, "", "");
+    for _ in 0..5 {
+        let mut client = gate.client();
+        client.send("POST /status/200 HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nab");
+        std::thread::sleep(Duration::from_millis(250));
+        assert_eq!(client.send("cd").response().status, 200);
+    }
+    assert_eq!(gate.get("/status/200").status, 200);
+}
+
+#[test]
 fn it_outlives_a_reload_that_does_not_change_it() {
     let (gate, ours, other) = house(FUSE, "", "");
     assert_eq!(statuses(&gate, "/status/500", 6), [500; 6]);

@@ -244,6 +244,29 @@ fn what_is_found_comes_beside_what_is_written_and_outlives_reloads() {
     assert_eq!(told(&gate)["endpoints"][1]["weight"], 3);
 }
 
+/// Nobody is refused between a reload that says to look elsewhere and what is found there.
+#[test]
+fn a_reload_that_looks_elsewhere_refuses_nobody() {
+    let (a, b) = neighbours();
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let discover = |name: &str, origin: &Origin| {
+        let file = folder.path().join(name);
+        let found = format!(r#"{{"endpoints": ["{}"]}}"#, origin.address());
+        fs::write(&file, found).expect("a file can be written");
+        format!("file: {}", file.display())
+    };
+    let ways = [(discover("a.json", &a), "a"), (discover("b.json", &b), "b")];
+    let gate = house(&ways[0].0, "");
+    assert_eq!(gate.get("/").text(), "a");
+
+    for (discover, name) in ways.iter().cycle().skip(1).take(20) {
+        gate.write(&config(discover, ""));
+        gate.running().reload().expect("the config is good");
+        let answer = gate.get("/");
+        assert_eq!((answer.status, answer.text().as_str()), (200, *name));
+    }
+}
+
 #[test]
 fn endpoints_that_come_are_checked_and_warm_up() {
     let (a, b) = neighbours();

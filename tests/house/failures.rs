@@ -651,6 +651,34 @@ fn get_on_a_pooled_connection_that_had_died_is_repeated_unseen() {
     assert_eq!((outcomes("ok"), outcomes("X1")), (2.0, 1.0));
 }
 
+/// What breaks an endpoint is not sent to it as often as there are connections to it.
+#[test]
+fn a_request_is_repeated_unseen_once_and_on_a_connection_of_its_own() {
+    let origin = Origin::scripted(|exchange| match exchange.head.contains("/breaks") {
+        true => exchange.close(),
+        false => {
+            exchange.pause(Duration::from_millis(200));
+            exchange.write(OK)
+        }
+    });
+    let gate = gate(origin.address(), "");
+    // Four connections for the pool.
+    let mut clients: Vec<_> = (0..4).map(|_| gate.client()).collect();
+    for client in &mut clients {
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    }
+    clients.iter_mut().for_each(|client| assert_eq!(client.response().status, 200));
+    assert_eq!(origin.connections(), 4);
+
+    assert_eq!(gate.get("/breaks").status, 502);
+
+    let broken = origin.requests().iter().filter(|head| head.contains("/breaks")).count();
+    assert_eq!((broken, origin.connections()), (2, 5));
+    let line = &gate.log(5)[4];
+    let reused: Vec<_> = line["attempt_list"].as_array().into_iter().flatten().collect();
+    assert_eq!((&line["failure"], &line["attempts"]), (&"X1".into(), &2.into()), "{reused:?}");
+}
+
 #[test]
 fn put_on_a_pooled_connection_that_had_died_is_repeated_with_its_body() {
     let origin = Origin::scripted(|exchange| match exchange.number {

@@ -417,6 +417,13 @@ fn checks_are_made_the_way_requests_go() {
         );
         eventually("the check is good", || gate.get("/ok").status == 200);
     }
+    let (certificates, endpoint) = tls_endpoint(&["--alpn", "h2"]);
+    let options = "protocol: auto\nhealth: {active: {path: /ok, interval: 50ms, wait: true}}";
+    let gate = house(&endpoint, &format!("{options}\ntls: {{{}}}", ca(&certificates)));
+    eventually("the check by HTTP/2 is good", || gate.get("/ok").status == 200);
+    let head = told(&gate.get("/ok"), "x-head");
+    assert!(head.contains(":scheme: https"), "{head}");
+    let (_, endpoint) = tls_endpoint(&["--alpn", "http/1.1", "--proxy"]);
     let gate = house(
         &endpoint,
         "proxy_protocol: v1\ntls: {}\n\
