@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use gateway_tests::{Certificates, Client, Gate, Program, balanced_config, eventually};
+use gateway_tests::{Certificates, Client, Gate, Origin, Program, balanced_config, eventually};
 
 /// The ways to endpoints: what `endpoint.py` is told, and what the gateway is.
 const WAYS: [(&[&str], &str); 4] = [
@@ -236,6 +236,60 @@ fn an_attempt_that_fails_at_once_leaves_the_other_its_time() {
     drop(std::mem::replace(&mut house.quick, Program::start("endpoint.py", &[])));
     for _ in 0..4 {
         assert_eq!(house.gate.get("/asked").status, 200);
+    }
+}
+
+/// Whose fault it was is told of an attempt that failed, and that it lost of one that was slower.
+#[test]
+fn an_attempt_that_fails_beside_the_other_is_told_as_that() {
+    for way in 0..WAYS.len() {
+        let mut house = house(way, HEDGE);
+        // Both take their time, and then one of them breaks off.
+        house.slow.tell("break 0.4");
+        house.quick.tell("delay 0.6");
+        for _ in 0..2 {
+            assert_eq!(house.gate.get("/asked").status, 200, "{}", house.way);
+        }
+        for record in house.records("/asked", 2) {
+            let attempts = record["attempt_list"].as_array().expect("it is a list");
+            let told: Vec<_> = attempts
+                .iter()
+                .map(|one| {
+                    (one["endpoint"].as_str(), one["failure"].as_str(), one["lost"].as_bool())
+                })
+                .collect();
+            let (slow, quick) =
+                (house.slow.address().to_string(), house.quick.address().to_string());
+            let wanted = [(Some(&*slow), Some("X1"), None), (Some(&*quick), None, None)];
+            assert_eq!(told, wanted, "{}: {record}", house.way);
+        }
+        house.gate.await_metric(r#"gateway_upstream_requests_in_flight{upstream="origin"}"#, 0.0);
+    }
+}
+
+/// An endpoint of chunks, one that says how long it keeps connections, and one with many fields.
+#[test]
+fn connections_are_used_again_however_the_answer_was_framed() {
+    let many: String = (0..200).map(|number| format!("X-{number}: y\r\n")).collect();
+    let answer = |fields: &str, body: &str| format!("HTTP/1.1 200 OK\r\n{fields}\r\n{body}");
+    let chunked = answer("Transfer-Encoding: chunked\r\n", "2\r\nok\r\n0\r\n\r\n");
+    let length = "Content-Length: 2\r\n";
+    for (answer, again) in [
+        (chunked, true),
+        (answer(&format!("{length}{many}"), "ok"), true),
+        (answer(&format!("{length}Keep-Alive: timeout=0\r\n"), "ok"), false),
+    ] {
+        let origins = [0, 1].map(|_| Origin::answering(answer.clone()));
+        let endpoints = [0, 1].map(|place: usize| format!("\"{}\"", origins[place].address()));
+        let gate = Gate::yaml(&balanced_config(&endpoints, HEDGE));
+        let connections = || origins.iter().map(Origin::connections).sum::<usize>();
+        // Until what is usual is known they are Pingora's.
+        (0..60).for_each(|_| assert_eq!(gate.get("/").text(), "ok"));
+        std::thread::sleep(Duration::from_millis(1200));
+        let before = connections();
+        (0..20).for_each(|_| assert_eq!(gate.get("/").text(), "ok"));
+        let more = connections() - before;
+        assert_eq!(more <= 2, again, "{more} connections for {}", &answer[..60]);
     }
 }
 

@@ -6,7 +6,7 @@
 
 With `--requests` it says goodbye to a connection of HTTP/2 with its Nth request, and looks at no other.
 
-It prints its port, then follows its input: `delay SECONDS` has plain answers take so long. HTTP/2 is spoken by hyper-h2, TLS by OpenSSL: nothing of the gateway's is in it.
+It prints its port, then follows its input: `delay SECONDS` has plain answers take so long, `break SECONDS` has none come after that time. HTTP/2 is spoken by hyper-h2, TLS by OpenSSL: nothing of the gateway's is in it.
 Answers tell what the endpoint saw: the number of the connection, the request's number on it, whether
 the TLS session was resumed, the subject of the client's certificate, the name that was asked for, and
 the header of the PROXY protocol.
@@ -30,6 +30,7 @@ import hyperframe.frame
 LOCK = threading.Lock()
 CONNECTIONS = 0
 DELAY = 0.0
+BREAKS = False
 
 
 BIG = b"".join(b"%06d" % number for number in range(100_000))
@@ -141,6 +142,9 @@ def http1(conn):
             answer(200, BIG)
         else:
             time.sleep(DELAY)
+            if BREAKS:
+                reset(sock)
+                return
             answer(200, b"" if method == "HEAD" else b"ok")
 
 
@@ -294,7 +298,10 @@ class Http2:
         time.sleep(seconds)
         with self.lock:
             try:
-                send(200, content)
+                if BREAKS:
+                    self.h2.reset_stream(stream, h2.errors.ErrorCodes.INTERNAL_ERROR)
+                else:
+                    send(200, content)
                 self.flush()
             except Exception:
                 pass  # The stream was reset meanwhile.
@@ -312,11 +319,11 @@ class Http2:
 
 def follow():
     """Does what its input says."""
-    global DELAY
+    global DELAY, BREAKS
     for line in sys.stdin:
         word, value = line.split()
-        assert word == "delay", line
-        DELAY = float(value)
+        assert word in ("delay", "break"), line
+        DELAY, BREAKS = float(value), word == "break"
         print("done", flush=True)
 
 

@@ -15,7 +15,7 @@ use crate::context::RequestCtx;
 use crate::listener::Conn;
 use crate::plugin::{Chain, Reply};
 use crate::telemetry::{AttemptRecord, FailureCode, StatusSource};
-use crate::upstream::{Ending, Hedge, Pass, Place, Slot, Upstream, Watched};
+use crate::upstream::{Ending, Hedge, Pass, Place, Slot, Upstream, Watched, safely};
 
 /// One request between Pingora's callbacks. Empty until its head has been read.
 #[derive(Default)]
@@ -152,12 +152,9 @@ impl Target {
         }
     }
 
-    /// The endpoint says that it keeps the connection for so long: it is not to be used just when the
-    /// endpoint closes it.
+    /// The endpoint says that it keeps the connection for so long.
     pub(super) fn kept_for(&mut self, told: Duration) {
-        const MARGIN: Duration = Duration::from_secs(1);
-        let kept = told.saturating_sub(MARGIN).max(told / 2);
-        self.keepalive = self.keepalive.min(kept);
+        self.keepalive = self.keepalive.min(safely(told));
     }
 
     /// Begins another attempt, on an endpoint that was chosen for it.
@@ -279,7 +276,7 @@ impl Open {
         }
         if let Some(second) = target.hedge.as_ref().and_then(|hedge| hedge.take_second()) {
             // Neither has answered.
-            self.note_lost(second, now);
+            self.note_other(second, now);
         }
         let Some(target) = self.target.as_mut() else { return };
         let duration = now.duration_since(target.began);

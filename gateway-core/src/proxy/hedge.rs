@@ -9,8 +9,9 @@ use pingora_http::RequestHeader;
 
 use super::GatewayProxy;
 use super::exchange::Open;
+use super::failure::{self, Progress};
 use crate::telemetry::AttemptRecord;
-use crate::upstream::{Choice, Ending, Hedge, Second};
+use crate::upstream::{Choice, Ending, GOODBYE, Hedge, REFUSED, Second};
 
 impl GatewayProxy {
     /// Has a first attempt be followed by a second one, if the request may be sent twice.
@@ -43,7 +44,7 @@ impl GatewayProxy {
 }
 
 impl Open {
-    /// An answer has begun: if it is that of a second attempt, the first is over and has lost.
+    /// An answer has begun: if it is that of a second attempt, the first is over: it has lost, or failed.
     pub(super) fn settle_hedge(&mut self) {
         let Some(target) = self.target.as_mut() else { return };
         let Some(second) = target.hedge.as_ref().and_then(|hedge| hedge.take_second()) else {
@@ -51,34 +52,51 @@ impl Open {
         };
         let now = Instant::now();
         if !second.won {
-            self.note_lost(second, now);
+            self.note_other(second, now);
             return;
         }
+        let failed = target.hedge.as_ref().and_then(|hedge| hedge.take_first_failure());
         let first = Second {
             place: std::mem::replace(&mut target.endpoint, second.place),
             began: std::mem::replace(&mut target.began, second.began),
             connected: std::mem::replace(&mut target.connected, second.connected),
             reused: std::mem::replace(&mut target.reused, second.reused),
             won: false,
+            failed,
         };
         target.attempts += 1;
-        self.note_lost(first, now);
+        self.note_other(first, now);
     }
 
-    /// Notes an attempt that another one was quicker than.
-    pub(super) fn note_lost(&mut self, lost: Second, now: Instant) {
+    /// Notes an attempt beside the one that counts: it failed, or the other was quicker.
+    pub(super) fn note_other(&mut self, mut other: Second, now: Instant) {
         let Some(target) = self.target.as_ref() else { return };
-        let duration = now.duration_since(lost.began);
-        target.upstream.ended(&lost.place, Ending::Lost(duration), self.watched.now());
+        let ended = other.failed.as_ref().map_or(now, |(_, at)| *at);
+        let duration = ended.duration_since(other.began);
+        let stood = other.reused || other.connected.is_some();
+        let (failure, ending, unseen) = match &mut other.failed {
+            None => (None, Ending::Lost(duration), false),
+            Some((error, _)) => {
+                error.as_up();
+                let progress = if stood { Progress::AwaitingHead } else { Progress::Connecting };
+                let code = failure::code(error, progress);
+                // A pooled connection that was just ending says nothing of its endpoint.
+                let unseen = other.reused && [GOODBYE, REFUSED].contains(error.etype());
+                (Some(code), Ending::Failed(code, duration), unseen)
+            }
+        };
+        if !unseen {
+            target.upstream.ended(&other.place, ending, self.watched.now());
+        }
         let record = AttemptRecord {
-            endpoint: lost.place.address,
-            failure: None,
-            started: lost.began.duration_since(self.ctx.started()),
+            endpoint: other.place.address,
+            failure,
+            started: other.began.duration_since(self.ctx.started()),
             duration,
-            connect: lost.connected.map(|at| at.duration_since(lost.began)),
-            reused: lost.reused,
+            connect: other.connected.map(|at| at.duration_since(other.began)),
+            reused: other.reused,
             status: None,
-            lost: true,
+            lost: failure.is_none(),
         };
         self.ctx.attempts.push(record);
     }

@@ -6,8 +6,7 @@ use http::{HeaderMap, HeaderName, Method, StatusCode, Version, header};
 use pingora_http::ResponseHeader;
 
 use super::forward::is_one_length;
-
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+use crate::upstream::{KEEP_ALIVE, kept_for};
 
 /// Whether a field concerns one connection only (RFC 9110, section 7.6.1). `Connection` itself is
 /// written by Pingora, `Transfer-Encoding` is kept for it to act on.
@@ -26,16 +25,6 @@ pub(super) fn is_bodiless(method: &Method, status: StatusCode) -> bool {
     method == Method::HEAD
         || status.is_informational()
         || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
-}
-
-/// How long the upstream keeps its connection for another request, if it says so: the `timeout` of
-/// `Keep-Alive` (the expired draft-thomson-hybi-http-timeout, which many servers write).
-fn kept_for(headers: &HeaderMap) -> Option<Duration> {
-    let told = headers.get(KEEP_ALIVE)?.to_str().ok()?;
-    let parts = told.split(',').filter_map(|part| part.split_once('='));
-    let mut timeouts = parts.filter(|(name, _)| name.trim().eq_ignore_ascii_case("timeout"));
-    let seconds = timeouts.next()?.1.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds))
 }
 
 /// What was learned of a response while its head was cleaned.
@@ -180,18 +169,6 @@ mod tests {
         }
         let cleaned = clean(&mut response, method, client);
         (response, cleaned)
-    }
-
-    #[test]
-    fn an_upstream_may_say_how_long_it_keeps_a_connection() {
-        let told = |text: &str| {
-            let mut headers = HeaderMap::new();
-            headers.insert("keep-alive", text.parse().unwrap());
-            kept_for(&headers)
-        };
-        assert_eq!(told("timeout=5"), Some(Duration::from_secs(5)));
-        assert_eq!(told("max=100, Timeout = 7"), Some(Duration::from_secs(7)));
-        assert_eq!([told("max=100"), told("timeout=soon"), told("")], [None; 3]);
     }
 
     #[test]

@@ -28,6 +28,8 @@ pub(super) enum Received {
     Http1 {
         body: Incoming,
         trailers: Option<HeaderMap>,
+        /// Its last piece was read. Of chunks that is known only then.
+        read: bool,
         lent: Lent,
     },
 }
@@ -44,8 +46,11 @@ impl Received {
                 }
                 Ok(piece)
             }
-            Self::Http1 { body, trailers, .. } => loop {
-                let Some(frame) = body.frame().await else { return Ok(None) };
+            Self::Http1 { body, trailers, read, .. } => loop {
+                let Some(frame) = body.frame().await else {
+                    *read = true;
+                    return Ok(None);
+                };
                 let frame = frame.map_err(|error| failed_http1(error, false))?;
                 match frame.into_data() {
                     Ok(data) => return Ok(Some(data)),
@@ -71,7 +76,7 @@ impl Received {
                 }
             }
             Self::Http2 { .. } => Ok(false),
-            Self::Http1 { body, .. } => Ok(body.is_end_stream()),
+            Self::Http1 { body, read, .. } => Ok(*read || body.is_end_stream()),
         }
     }
 
@@ -84,8 +89,8 @@ impl Received {
 
     /// The exchange is over: a connection that can be used again is given back.
     pub(super) fn finish(self) {
-        if let Self::Http1 { body, lent, .. } = self
-            && body.is_end_stream()
+        if let Self::Http1 { body, lent, read, .. } = self
+            && (read || body.is_end_stream())
         {
             lent.give_back();
         }

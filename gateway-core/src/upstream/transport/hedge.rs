@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use pingora::Result;
+use pingora::{Error, Result};
 
 use super::answer::Answer;
 use crate::telemetry::RetryReason;
@@ -32,7 +32,12 @@ pub(crate) struct Hedge {
     pub(crate) after: Duration,
     /// What became of it.
     second: Mutex<Option<Second>>,
+    /// What the first attempt ended with, if the second was still on its way.
+    first_failed: Mutex<Option<Failed>>,
 }
+
+/// What an attempt ended with, and when.
+pub(crate) type Failed = (Box<Error>, Instant);
 
 /// A second attempt that was made.
 pub(crate) struct Second {
@@ -41,6 +46,8 @@ pub(crate) struct Second {
     pub(crate) reused: bool,
     pub(crate) connected: Option<Instant>,
     pub(crate) won: bool,
+    /// It did not lose, but fail.
+    pub(crate) failed: Option<Failed>,
 }
 
 impl Hedge {
@@ -63,6 +70,7 @@ impl Hedge {
             began: Instant::now(),
             after,
             second: Mutex::default(),
+            first_failed: Mutex::default(),
         }
     }
 
@@ -73,6 +81,11 @@ impl Hedge {
     /// The second attempt, if there was one. Whoever asks has it.
     pub(crate) fn take_second(&self) -> Option<Second> {
         self.second().take()
+    }
+
+    /// What the first attempt ended with while the second was on its way. Whoever asks has it.
+    pub(crate) fn take_first_failure(&self) -> Option<Failed> {
+        self.first_failed.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Another endpoint for a second attempt, if there is one and the budget has room.
@@ -104,7 +117,8 @@ impl Hedge {
     /// A second attempt begins here.
     pub(super) fn begins(&self, place: Place) {
         let began = Instant::now();
-        let second = Second { place, began, reused: true, connected: None, won: false };
+        let second =
+            Second { place, began, reused: false, connected: None, won: false, failed: None };
         *self.second() = Some(second);
     }
 
@@ -119,6 +133,19 @@ impl Hedge {
     fn wins(&self) {
         if let Some(second) = self.second().as_mut() {
             second.won = true;
+        }
+    }
+
+    fn first_fails(&self, failed: Failed) {
+        let mut held = self.first_failed.lock().unwrap_or_else(PoisonError::into_inner);
+        *held = Some(failed);
+    }
+
+    /// The second attempt has ended; the first goes on.
+    fn fails(&self, error: Box<Error>) {
+        if let Some(second) = self.second().as_mut() {
+            second.place.leave();
+            second.failed = Some((error, Instant::now()));
         }
     }
 
@@ -142,9 +169,18 @@ impl Hedge {
             answer = first.as_mut() => match answer {
                 Ok(answer) => Ok(answer),
                 Err(failed) => {
-                    let answer = second.await.map_err(|_| failed)?;
-                    self.wins();
-                    Ok(answer)
+                    let at = Instant::now();
+                    match second.await {
+                        Ok(answer) => {
+                            self.first_fails((failed, at));
+                            self.wins();
+                            Ok(answer)
+                        }
+                        Err(error) => {
+                            self.fails(error);
+                            Err(failed)
+                        }
+                    }
                 }
             },
             answer = second.as_mut() => match answer {
@@ -152,7 +188,10 @@ impl Hedge {
                     self.wins();
                     Ok(answer)
                 }
-                Err(_) => first.as_mut().await,
+                Err(error) => {
+                    self.fails(error);
+                    first.as_mut().await
+                }
             },
         }
     }

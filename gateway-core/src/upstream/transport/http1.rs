@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::{Request, Uri, Version, header};
 use http_body_util::Empty;
-use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
 use pingora::protocols::{SocketDigest, UniqueID};
 use pingora::{Error, Result};
@@ -16,6 +16,10 @@ use pingora_http::RequestHeader;
 
 use super::Wire;
 use super::answer::{Answer, Received, failed_http1};
+use crate::upstream::{kept_for, safely};
+
+/// How many fields the head of an answer may have: as many as over Pingora's connections.
+const FIELDS: usize = 256;
 
 /// How often connections that waited for too long are let go.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -52,7 +56,7 @@ pub(super) struct Lent {
 impl Http1 {
     pub(super) async fn begin(wire: Wire) -> Result<Self> {
         let (sockets, fd) = (wire.sockets().clone(), wire.id());
-        let begun = handshake(TokioIo::new(wire)).await;
+        let begun = Builder::new().max_headers(FIELDS).handshake(TokioIo::new(wire)).await;
         let (sender, connection) = begun.map_err(|error| failed_http1(error, false))?;
         // It ends when the sender is dropped, or the endpoint closes.
         tokio::spawn(connection);
@@ -70,8 +74,13 @@ impl Http1 {
         let reused = self.reused;
         let answer = self.sender.send_request(request(head)).await;
         let (parts, body) = answer.map_err(|error| failed_http1(error, reused))?.into_parts();
+        let keepalive = match kept_for(&parts.headers) {
+            Some(told) => keepalive.min(safely(told)),
+            None => keepalive,
+        };
         let lent = Lent { http1: self, key, keepalive, idle };
-        Ok(Answer { head: parts.into(), body: Received::Http1 { body, trailers: None, lent } })
+        let body = Received::Http1 { body, trailers: None, read: false, lent };
+        Ok(Answer { head: parts.into(), body })
     }
 }
 
