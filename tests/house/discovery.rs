@@ -148,6 +148,41 @@ fn services_have_ports_weights_and_priorities() {
     assert_eq!(last.expect("it is told")["priority"], 1);
 }
 
+/// Of one target's name nobody answers any more; that it is gone is not known.
+#[test]
+fn a_target_that_nobody_answers_for_stays() {
+    let [a, b] = ["a", "b"].map(Origin::saying);
+    let service = |origin: &Origin, target: &str| {
+        let port = origin.address().port();
+        format!("--srv-host=_http._tcp.users.test,{target},{port},1,1")
+    };
+    let nobody = format!("--server=/elsewhere/127.0.0.1#{}", Origin::nobody().port());
+    let records = [service(&a, "one.test"), service(&b, "two.elsewhere")];
+    let [one, two] = records.each_ref().map(String::as_str);
+    let dns = Dns::start("127.0.0.1 one.test\n127.0.0.1 two.elsewhere\n", &[one, two, &nobody]);
+    let discover =
+        format!("srv: _http._tcp.users.test, refresh: 50ms, server: \"{}\"", dns.address());
+    let gate = house(&discover, "");
+    eventually("both answer", || answering(&gate, 4) == set(&["a", "b"]));
+    let looks = r#"gateway_upstream_discoveries_total{outcome="success",upstream="origin"}"#;
+
+    dns.say("127.0.0.1 one.test\n");
+    let before = gate.metric(looks);
+    eventually("it is looked again", || gate.metric(looks) > before + 1.0);
+    assert_eq!(answering(&gate, 4), set(&["a", "b"]));
+
+    // Who has no such name says so: it is gone.
+    let services = service(&b, "two.test");
+    let dns = Dns::start("127.0.0.1 one.test\n127.0.0.1 two.test\n", &[one, &services]);
+    let discover =
+        format!("srv: _http._tcp.users.test, refresh: 50ms, server: \"{}\"", dns.address());
+    gate.write(&config(&discover, ""));
+    gate.running().reload().expect("the config is good");
+    eventually("both answer", || answering(&gate, 4) == set(&["a", "b"]));
+    dns.say("127.0.0.1 one.test\n");
+    eventually("one is gone", || answering(&gate, 4) == set(&["a"]));
+}
+
 #[test]
 fn of_two_families_the_one_that_is_reached_is_used() {
     let origin = Origin::saying("a");

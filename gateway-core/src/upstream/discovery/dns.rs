@@ -13,7 +13,7 @@ use hickory_resolver::proto::rr::RData;
 
 use super::Found;
 use super::family::Choice;
-use crate::config::{DiscoverConfig, EndpointConfig};
+use crate::config::{DiscoverConfig, EndpointConfig, Family};
 
 /// How soon a name is asked for again at the soonest and at the latest, whatever its records say.
 const SOONEST: Duration = Duration::from_secs(1);
@@ -21,17 +21,30 @@ const LATEST: Duration = Duration::from_secs(300);
 /// How long one name server may take to answer, and how often it is asked.
 const ANSWER: Duration = Duration::from_secs(2);
 const ATTEMPTS: usize = 2;
+/// How soon a name is asked for again of which not everything was answered.
+const PARTLY: Duration = Duration::from_secs(10);
 /// The heaviest an endpoint can be.
 const HEAVIEST: u32 = 65535;
 
 /// A name to look up.
 pub(super) struct Dns {
-    resolver: TokioResolver,
+    /// For the addresses of IPv4, and everything else.
+    ipv4: TokioResolver,
+    ipv6: TokioResolver,
     question: Question,
-    choices: BTreeMap<String, Choice>,
+    hosts: BTreeMap<String, Host>,
     config: DiscoverConfig,
     /// What was found last.
     last: Option<Vec<EndpointConfig>>,
+}
+
+/// What is known of a host that addresses are looked up of.
+struct Host {
+    choice: Choice,
+    ipv4: Vec<IpAddr>,
+    ipv6: Vec<IpAddr>,
+    /// The last look asked for it.
+    wanted: bool,
 }
 
 enum Question {
@@ -47,29 +60,11 @@ impl Dns {
             // The config's checks let nothing else through.
             (None, None) => return Err("there is no name to look up".to_owned()),
         };
-        let mut builder = match config.server {
-            None => TokioResolver::builder_tokio().map_err(words)?,
-            Some(server) => {
-                let at = |mut connection: ConnectionConfig| {
-                    connection.port = server.0.port();
-                    connection
-                };
-                let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()].map(at);
-                let server = NameServerConfig::new(server.0.ip(), true, connections.to_vec());
-                let servers = ResolverConfig::from_parts(None, vec![], vec![server]);
-                TokioResolver::builder_with_config(servers, TokioRuntimeProvider::default())
-            }
-        };
-        let options = builder.options_mut();
-        options.timeout = ANSWER;
-        options.attempts = ATTEMPTS;
-        options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
-        // Whoever asks for a new answer is to get one.
-        options.cache_size = 0;
         Ok(Self {
-            resolver: builder.build().map_err(words)?,
+            ipv4: resolver(config, LookupIpStrategy::Ipv4Only)?,
+            ipv6: resolver(config, LookupIpStrategy::Ipv6Only)?,
             question,
-            choices: BTreeMap::new(),
+            hosts: BTreeMap::new(),
             config: config.clone(),
             last: None,
         })
@@ -96,22 +91,63 @@ impl Dns {
         Ok(Found { endpoints: Some(endpoints), lasts })
     }
 
-    /// The addresses of a name that are used, and until when they are certain.
+    /// The addresses of a name that are used, and until when they are certain. Of a family that nobody
+    /// answers for they are what they were.
     async fn addresses(&mut self, host: &str, port: u16) -> Result<(Vec<IpAddr>, Instant), String> {
-        let answer = self.resolver.lookup_ip(host).await;
-        let answer = answer.map_err(|error| format!("{host}: {error}"))?;
-        let (found, until) = (answer.iter().collect(), answer.valid_until());
         let family = self.config.family;
-        let choice = self.choices.entry(host.to_owned()).or_insert_with(|| Choice::new(family));
-        let used = choice.of(found, port).await;
+        let ask = async |resolver: &TokioResolver, unwanted: Family| {
+            if family == unwanted { None } else { Some(resolver.lookup_ip(host).await) }
+        };
+        let asked = tokio::join!(ask(&self.ipv4, Family::Ipv6), ask(&self.ipv6, Family::Ipv4));
+        let new = || Host {
+            choice: Choice::new(family),
+            ipv4: Vec::new(),
+            ipv6: Vec::new(),
+            wanted: true,
+        };
+        let known = self.hosts.entry(host.to_owned()).or_insert_with(new);
+        known.wanted = true;
+        let mut until = None;
+        let mut faults = Vec::new();
+        let answers = [(asked.0, &mut known.ipv4, false), (asked.1, &mut known.ipv6, true)];
+        for (answer, held, ipv6) in answers {
+            let certain = match answer {
+                None => continue,
+                Some(Ok(found)) => {
+                    *held = found.iter().filter(|one| one.is_ipv6() == ipv6).collect();
+                    found.valid_until()
+                }
+                Some(Err(error)) => {
+                    // That there is none is an answer too.
+                    let answered = error.is_no_records_found();
+                    if answered {
+                        held.clear();
+                    }
+                    faults.push((answered, format!("{host}: {error}")));
+                    Instant::now() + if answered { LATEST } else { PARTLY }
+                }
+            };
+            until = Some(until.map_or(certain, |until: Instant| until.min(certain)));
+        }
+        let found = [known.ipv4.as_slice(), &known.ipv6].concat();
+        // Where nobody answers at all it is the whole look that failed.
+        let asked = 1 + usize::from(![Family::Ipv4, Family::Ipv6].contains(&family));
+        let all_failed = faults.len() == asked && faults.iter().all(|(answered, _)| !answered);
+        if found.is_empty() || all_failed && matches!(self.question, Question::Addresses { .. }) {
+            // What went wrong says more than that there is none of the other family.
+            faults.sort_by_key(|(answered, _)| *answered);
+            let fault = faults.into_iter().next().map(|(_, fault)| fault);
+            return Err(fault.unwrap_or_else(|| format!("{host} has no address")));
+        }
+        let used = known.choice.of(found, port).await;
         if used.is_empty() {
             return Err(format!("{host} has no address of the family that is wanted"));
         }
-        Ok((used, until))
+        Ok((used, until.unwrap_or_else(Instant::now)))
     }
 
     async fn services(&mut self, name: &str) -> Result<(Vec<EndpointConfig>, Instant), String> {
-        let answer = self.resolver.srv_lookup(name).await;
+        let answer = self.ipv4.srv_lookup(name).await;
         let answer = answer.map_err(|error| format!("{name}: {error}"))?;
         let mut until = answer.valid_until();
         let services = answer.answers().iter().filter_map(|record| match &record.data {
@@ -125,6 +161,7 @@ impl Dns {
         let rank = |priority| ranks.range(..priority).count();
         let mut endpoints = Vec::new();
         let mut fault = None;
+        self.hosts.values_mut().for_each(|host| host.wanted = false);
         for service in services {
             let target = service.target.to_utf8();
             match self.addresses(&target, service.port).await {
@@ -140,6 +177,7 @@ impl Dns {
                 Err(why) => fault = Some(why),
             }
         }
+        self.hosts.retain(|_, host| host.wanted);
         // One target that is not found does not take the others away.
         match fault.filter(|_| endpoints.is_empty()) {
             Some(fault) => Err(fault),
@@ -147,6 +185,30 @@ impl Dns {
             None => Ok((endpoints, until)),
         }
     }
+}
+
+/// A resolver by the config, or by the machine's.
+fn resolver(config: &DiscoverConfig, addresses: LookupIpStrategy) -> Result<TokioResolver, String> {
+    let mut builder = match config.server {
+        None => TokioResolver::builder_tokio().map_err(words)?,
+        Some(server) => {
+            let at = |mut connection: ConnectionConfig| {
+                connection.port = server.0.port();
+                connection
+            };
+            let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()].map(at);
+            let server = NameServerConfig::new(server.0.ip(), true, connections.to_vec());
+            let servers = ResolverConfig::from_parts(None, vec![], vec![server]);
+            TokioResolver::builder_with_config(servers, TokioRuntimeProvider::default())
+        }
+    };
+    let options = builder.options_mut();
+    options.timeout = ANSWER;
+    options.attempts = ATTEMPTS;
+    options.ip_strategy = addresses;
+    // Whoever asks for a new answer is to get one.
+    options.cache_size = 0;
+    builder.build().map_err(words)
 }
 
 fn endpoint(ip: IpAddr, port: u16, weight: u32, priority: u32) -> EndpointConfig {

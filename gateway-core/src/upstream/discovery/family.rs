@@ -13,6 +13,8 @@ use crate::config::Family;
 const HEAD_START: Duration = Duration::from_millis(250);
 /// How long a race may take.
 const LONGEST: Duration = Duration::from_secs(2);
+/// How many addresses of a family are tried, at once: some may be dead.
+const TRIED: usize = 4;
 /// How long the outcome of a race counts.
 const LASTS: Duration = Duration::from_secs(60);
 
@@ -47,42 +49,48 @@ impl Choice {
 
     /// Whether IPv6 wins. `None` if there is nothing to choose, or nobody can be reached.
     async fn race(&mut self, addresses: &[IpAddr], port: u16) -> Option<bool> {
-        let of = |ipv6: bool| addresses.iter().find(|address| address.is_ipv6() == ipv6);
-        let (ipv6, ipv4) = (*of(true)?, *of(false)?);
+        let of = |ipv6: bool| -> Vec<SocketAddr> {
+            let some = addresses.iter().filter(|address| address.is_ipv6() == ipv6);
+            some.take(TRIED).map(|ip| SocketAddr::new(*ip, port)).collect()
+        };
+        let (ipv6, ipv4) = (of(true), of(false));
+        if ipv6.is_empty() || ipv4.is_empty() {
+            return None;
+        }
         if let Some((won, at, among)) = &self.last
             && at.elapsed() < LASTS
             && among == addresses
         {
             return Some(*won);
         }
-        let (ipv6, ipv4) = (SocketAddr::new(ipv6, port), SocketAddr::new(ipv4, port));
-        let won = tokio::time::timeout(LONGEST, run(ipv6, ipv4)).await.ok().flatten()?;
+        let won = tokio::time::timeout(LONGEST, run(&ipv6, &ipv4)).await.ok().flatten()?;
         self.last = Some((won, Instant::now(), addresses.to_vec()));
         Some(won)
     }
 }
 
-/// Whether the first stands before the second, which begins later, or as soon as the first fails.
-async fn run(first: SocketAddr, second: SocketAddr) -> Option<bool> {
-    let mut first = std::pin::pin!(TcpStream::connect(first));
+/// Whether one of the first stands before one of the second, which begin later, or as soon as all of the
+/// first failed.
+async fn run(first: &[SocketAddr], second: &[SocketAddr]) -> Option<bool> {
+    let mut first = std::pin::pin!(any(first));
     tokio::select! {
-        outcome = &mut first => match outcome {
-            Ok(_) => return Some(true),
-            Err(_) => return TcpStream::connect(second).await.ok().map(|_| false),
+        stands = &mut first => match stands {
+            true => return Some(true),
+            false => return any(second).await.then_some(false),
         },
         () = tokio::time::sleep(HEAD_START) => {}
     }
-    let mut second = std::pin::pin!(TcpStream::connect(second));
+    let mut second = std::pin::pin!(any(second));
     tokio::select! {
-        outcome = &mut first => match outcome {
-            Ok(_) => Some(true),
-            Err(_) => second.await.ok().map(|_| false),
-        },
-        outcome = &mut second => match outcome {
-            Ok(_) => Some(false),
-            Err(_) => first.await.ok().map(|_| true),
-        },
+        stands = &mut first => if stands { Some(true) } else { second.await.then_some(false) },
+        stands = &mut second => if stands { Some(false) } else { first.await.then_some(true) },
     }
+}
+
+/// Whether one of them can be connected to.
+async fn any(addresses: &[SocketAddr]) -> bool {
+    let tries = addresses.iter().map(|address| Box::pin(TcpStream::connect(*address)));
+    futures_util::future::select_ok(tries).await.is_ok()
 }
 
 #[cfg(test)]
@@ -104,6 +112,16 @@ mod tests {
         let (_listening, port) = listener("[::1]:0").await;
         let chosen = Choice::new(Family::Auto).of(both(), port).await;
         assert_eq!(chosen, ["::1".parse::<IpAddr>().unwrap()]);
+    }
+
+    #[tokio::test]
+    async fn one_dead_address_does_not_lose_the_race_of_its_family() {
+        // Nobody listens at ::1; the other one of IPv6 is the IPv4 address that somebody listens at.
+        let (_listening, port) = listener("127.0.0.1:0").await;
+        let texts = ["127.0.0.1", "::1", "::ffff:127.0.0.1"];
+        let addresses = texts.map(|text| text.parse().unwrap()).to_vec();
+        let chosen = Choice::new(Family::Auto).of(addresses, port).await;
+        assert!(chosen.len() == 2 && chosen.iter().all(IpAddr::is_ipv6), "{chosen:?}");
     }
 
     #[tokio::test]
