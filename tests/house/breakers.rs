@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use gateway_core::Gateway;
 use gateway_core::plugin::{BuildEnv, BuildError, Class, Hooks, Plugin};
 use gateway_core::upstream::BreakerOptions;
-use gateway_tests::{Client, Gate, Origin, Program, eventually};
+use gateway_tests::{Client, Gate, Origin, Program, balanced_config, eventually};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
@@ -419,4 +419,23 @@ fn the_command_opens_and_closes() {
     assert_ne!(code, Some(0));
     assert!(text.contains("plugin `careless` has no circuit breaker before `ours`"), "{text}");
     drop(gate);
+}
+
+/// More endpoints than are looked at in the way of the balancing.
+#[test]
+fn of_many_endpoints_the_one_that_is_let_through_is_found() {
+    let bad = "HTTP/1.1 500 X\r\nContent-Length: 0\r\n\r\n";
+    let mut origins: Vec<Origin> = (0..30).map(|_| Origin::answering(bad)).collect();
+    origins.push(Origin::saying("ok"));
+    let endpoints: Vec<String> =
+        origins.iter().map(|one| format!("\"{}\"", one.address())).collect();
+    let gate = gate(&balanced_config(&endpoints, "").replace(
+        "routes:",
+        "plugins: [{kind: circuit-breaker, options: {per: endpoint, minimum: 1, open_for: 60s}}]\nroutes:",
+    ));
+
+    let failed = (0..62).filter(|_| gate.get("/").status != 200).count();
+
+    assert_eq!(failed, 30, "each of the bad ones was asked once");
+    assert_eq!(statuses(&gate, "/", 10), [200; 10]);
 }

@@ -8,12 +8,17 @@ use http::{HeaderValue, header};
 use pingora_http::RequestHeader;
 use smallvec::SmallVec;
 
+use super::decide::nobody;
 use super::exchange::Open;
 use super::refusal;
 use crate::plugin::Reply;
 use crate::snapshot::{Breakers, Fuse, RoutePlan};
 use crate::telemetry::FailureCode;
 use crate::upstream::{Choice, Pass, Place, Upstream};
+
+/// How many endpoints are asked in the way the upstream is balanced, before whoever is let through is
+/// taken.
+const BALANCED: usize = 8;
 
 impl Open {
     /// The route, if it has breakers before its upstream.
@@ -38,8 +43,8 @@ impl Open {
         Ok(())
     }
 
-    /// Asks the breakers of the endpoint that was chosen, and those of others in its place for as long
-    /// as it is refused.
+    /// Asks the breakers of the endpoint that was chosen. Where they refuse, others are chosen as they
+    /// are balanced, and if some of these are refused too, whoever is let through.
     pub(super) fn pass_endpoint(
         &mut self,
         head: &RequestHeader,
@@ -51,24 +56,31 @@ impl Open {
         let listener = self.ctx.listener().clone();
         let fuses = route.fuses(&listener);
         let mut avoid: SmallVec<[SocketAddr; 8]> = choice.avoid.into();
-        let mut refused = 0;
-        loop {
-            let (fuse, later) = match self.ask_endpoint(head, fuses, upstream, &place)? {
+        for _ in 0..BALANCED {
+            match self.ask_endpoint(head, fuses, upstream, &place)? {
                 Ok(passes) => return Ok((place, passes)),
-                Err(refusal) => refusal,
-            };
-            if avoid[choice.avoid.len()..].contains(&place.address) {
-                // There is no other.
-                return Err(self.refused_by(fuse, later));
+                Err(_) => avoid.push(place.address),
             }
-            avoid.push(place.address);
-            refused += 1;
             let again = Choice { first: false, avoid: &avoid, ..*choice };
-            match upstream.choose(again).filter(|_| refused <= upstream.endpoints().len()) {
-                Some(other) => place = other,
-                None => return Err(self.refused_by(fuse, later)),
+            let Some(other) = upstream.choose(again) else { break };
+            if avoid.contains(&other.address) {
+                break;
+            }
+            place = other;
+        }
+        drop(place);
+        // Each is asked once more at most, so that a fleet of open breakers costs one look at each.
+        let mut refused = None;
+        for place in upstream.places(choice.worker, choice.avoid) {
+            match self.ask_endpoint(head, fuses, upstream, &place)? {
+                Ok(passes) => return Ok((place, passes)),
+                Err(refusal) => refused = Some(refusal),
             }
         }
+        Err(match refused {
+            Some((fuse, later)) => self.refused_by(fuse, later),
+            None => Box::new(refusal(nobody(upstream))),
+        })
     }
 
     /// Leave to go to an endpoint, or what refuses it.

@@ -349,6 +349,19 @@ impl Upstream {
         })
     }
 
+    /// Places at the endpoints that can be chosen and are not full, whatever the balancing says: one after
+    /// the other, and those to `avoid` last.
+    pub(crate) fn places(
+        &self,
+        worker: usize,
+        avoid: &[SocketAddr],
+    ) -> impl Iterator<Item = Place> {
+        let turn = self.turns[worker % self.turns.len()].peek();
+        let mut members = self.roster.load().usable_from(turn);
+        members.sort_by_key(|member| avoid.contains(&member.address));
+        members.into_iter().filter_map(move |member| Place::take(&member, worker))
+    }
+
     /// What Pingora needs to reach an endpoint, with `left` of the request's time still to go.
     ///
     /// The watch bounds the wait for an answer. What it cannot see Pingora bounds, at the price of

@@ -129,6 +129,11 @@ impl Roster {
         elsewhere.or_else(|| all().find(has_room))
     }
 
+    /// Whoever is usable, group by group, in each the one of this turn first.
+    pub(super) fn usable_from(&self, turn: usize) -> Vec<Member> {
+        self.groups.iter().flat_map(|group| group.members_from(turn)).cloned().collect()
+    }
+
     fn choose_any(&self, wanted: &Wanted<'_>) -> Option<&Member> {
         if let Some(known) = wanted.id.and_then(|id| self.by_id.get(&id))
             && !known.is_full()
