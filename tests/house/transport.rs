@@ -300,6 +300,23 @@ fn a_request_arrives_by_the_letter_of_http2() {
     assert_eq!(refused.status, 400);
 }
 
+/// HTTP/2 frames bodies itself; a client of HTTP/1.0 knows their end by the connection's alone.
+#[test]
+fn a_client_of_http_1_0_gets_no_chunks() {
+    let endpoint = Program::start("endpoint.py", &["--http2"]);
+    let gate = house(&endpoint, "protocol: http2");
+    let mut client = gate.client();
+
+    client.send("GET /trailers HTTP/1.0\r\nHost: a\r\nConnection: keep-alive\r\n\r\n");
+    let answer = String::from_utf8_lossy(&client.rest()).into_owned();
+
+    let (head, body) = answer.split_once("\r\n\r\n").expect("there is a head");
+    assert!(head.starts_with("HTTP/1.1 200") && !head.contains("hunked"), "{head}");
+    assert!(head.contains("Connection: close"), "{head}");
+    assert_eq!(body, "ok");
+    assert_eq!(gate.log(1)[0]["failure"], Value::Null);
+}
+
 #[test]
 fn bodies_go_up_and_come_down_whole() {
     let body: String = (0..60_000).map(|number| format!("{number:06}")).collect();

@@ -380,6 +380,10 @@ impl ProxyHttp for GatewayProxy {
         }
         open.source = StatusSource::Upstream;
         open.progress = Progress::Responding;
+        let ours = open.target.as_ref().is_some_and(|target| target.is_stream);
+        if ours && version < Version::HTTP_11 && !bodiless {
+            response::send_unchunked(session, response).await?;
+        }
         Ok(())
     }
 

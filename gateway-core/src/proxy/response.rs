@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, Method, StatusCode, Version, header};
 use pingora_http::ResponseHeader;
+use pingora_proxy::Session;
 
 use super::forward::is_one_length;
 use crate::upstream::{KEEP_ALIVE, kept_for};
@@ -132,6 +133,21 @@ pub(super) fn unframe(response: &mut ResponseHeader, client: Version) -> bool {
     }
     response.remove_header(&header::TRANSFER_ENCODING);
     client < Version::HTTP_11
+}
+
+/// Sends the head of an answer that came over a connection of the gateway's own to a client that does not
+/// know chunks. Where it has no length, Pingora would say that chunks follow whatever the client is; of a
+/// head that was sent already it takes no notice.
+pub(super) async fn send_unchunked(
+    session: &mut Session,
+    response: &ResponseHeader,
+) -> pingora::Result<()> {
+    if response.headers.contains_key(header::CONTENT_LENGTH) {
+        return Ok(());
+    }
+    session.set_keepalive(None);
+    let sent = session.write_response_header(Box::new(response.clone()), false).await;
+    sent.map_err(|error| error.into_down())
 }
 
 fn remove_nominated(response: &mut ResponseHeader) {
