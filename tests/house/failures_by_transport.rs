@@ -1,6 +1,9 @@
 //! What a failure is called and answered with, the same over TCP, over TLS and in streams of HTTP/2.
 
+use std::fs;
 use std::net::{SocketAddr, TcpListener};
+use std::process::Command;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use gateway_tests::{Certificates, Client, Gate, Origin, Program, Response, balanced_config};
@@ -19,11 +22,12 @@ struct House {
     /// What the test is told it is about when it fails.
     way: &'static str,
     _endpoint: Option<Program>,
+    _certificates: Option<Rc<Certificates>>,
 }
 
 /// A gateway over each way to an endpoint that does as paths say.
 fn houses(options: &str) -> Vec<House> {
-    let certificates = Certificates::new();
+    let certificates = Rc::new(Certificates::new());
     let server = certificates.issue("endpoint", "IP:127.0.0.1");
     let ca = certificates.authority().display().to_string();
     let houses = WAYS.iter().map(|(arguments, way)| {
@@ -33,7 +37,7 @@ fn houses(options: &str) -> Vec<House> {
         };
         let endpoint = Program::start("endpoint.py", &[tls, arguments].concat());
         let gate = gate(endpoint.address(), way, &ca, options);
-        House { gate, way, _endpoint: Some(endpoint) }
+        House { gate, way, _endpoint: Some(endpoint), _certificates: Some(certificates.clone()) }
     });
     houses.collect()
 }
@@ -113,7 +117,7 @@ fn an_endpoint_of_http2_that_hangs_keeps_nobody_waiting_for_longer_than_connecti
 fn a_refused_connection_is_u3() {
     for (_, way) in WAYS {
         let gate = gate(Origin::nobody(), way, "/etc/ssl/certs/ca-certificates.crt", "");
-        House { gate, way, _endpoint: None }.fails("/ok", "U3", 503);
+        House { gate, way, _endpoint: None, _certificates: None }.fails("/ok", "U3", 503);
     }
 }
 
@@ -126,7 +130,7 @@ fn an_endpoint_that_says_nothing_while_a_connection_is_made_is_u4() {
         let ca = "/etc/ssl/certs/ca-certificates.crt";
         let gate = gate(address, way, ca, "timeouts: {connect: 200ms}");
         let began = Instant::now();
-        House { gate, way, _endpoint: None }.fails("/ok", "U4", 504);
+        House { gate, way, _endpoint: None, _certificates: None }.fails("/ok", "U4", 504);
         assert!(began.elapsed() < Duration::from_secs(2), "{way}");
     }
 }
@@ -172,6 +176,28 @@ fn a_head_that_does_not_come_is_x3() {
 fn a_body_that_stalls_is_x4() {
     for house in houses("timeouts: {idle: 200ms}") {
         house.cut("/stall", "X4");
+    }
+}
+
+/// A body over HTTP/2 that does not move is not always the client's fault.
+#[test]
+fn an_endpoint_that_takes_no_body_of_http2_is_x4() {
+    for house in houses("timeouts: {idle: 900ms}") {
+        let config = fs::read_to_string(house.gate.config_path()).expect("it was written");
+        let patience = "{name: public, timeouts: {body_read: 300ms}, ";
+        house.gate.write(&config.replace("{name: public, ", patience));
+        house.gate.running().reload().expect("the config is good");
+        let body = house.gate.folder().join("body");
+        fs::write(&body, vec![b'x'; 32 * 1024 * 1024]).expect("the disk has room");
+        let url = format!("http://{}/unread", house.gate.address());
+        let began = Instant::now();
+
+        let told = Command::new("nghttp").arg("-v").arg("-d").arg(&body).arg(url).output();
+
+        let told = String::from_utf8_lossy(&told.expect("nghttp is installed").stdout).into_owned();
+        assert!(told.contains(":status: 504"), "{}: {told}", house.way);
+        assert!(began.elapsed() >= Duration::from_millis(850), "{}", house.way);
+        assert_eq!(house.gate.log(1)[0]["failure"], "X4", "{}", house.way);
     }
 }
 

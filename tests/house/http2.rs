@@ -420,6 +420,25 @@ fn a_body_beyond_the_limit_is_refused() {
 }
 
 #[test]
+fn a_client_that_does_not_bring_its_body_is_to_blame() {
+    let origin = Origin::scripted(|exchange| exchange.write("HTTP/1.1 200 OK\r\n\r\n"));
+    let gate = Gate::yaml(&format!(
+        "version: 1\nserver: {{workers: 1}}\naccess_log: {{output: LOG, format: json}}\n\
+         listeners: [{{name: public, address: \"127.0.0.1:0\", timeouts: {{body_read: 300ms}}}}]\n\
+         upstreams: [{{name: origin, endpoints: [\"{}\"]}}]\n\
+         routes: [{{name: all, match: {{path: /}}, upstream: origin}}]\n",
+        origin.address()
+    ));
+    let mut client = Frames::connect(gate.address());
+
+    let stream = client.headers(&request("POST", "/", &[("content-length", "9")]), false);
+    client.data(stream, b"12345", false);
+
+    assert_eq!(client.answer(stream).status, Some(408));
+    assert_eq!(gate.log(1)[0]["failure"], "D4");
+}
+
+#[test]
 fn the_gateways_own_answers_leave_the_connection_alive() {
     let gate = Gate::yaml(
         "version: 1\n\

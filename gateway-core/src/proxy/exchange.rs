@@ -194,7 +194,8 @@ impl Open {
             self.watched.expect(FailureCode::X3, patience);
         } else if self.http2 {
             // Pingora bounds the wait for a body on HTTP/1 alone.
-            self.watched.expect(FailureCode::D4, self.ctx.listener().timeouts.body_read);
+            let after = self.ctx.listener().timeouts.body_read;
+            self.watched.expect_brought(after, target.upstream.timeouts().idle);
         } else {
             self.watched.expect_taken(target.upstream.timeouts().idle);
         }

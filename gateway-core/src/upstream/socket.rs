@@ -6,8 +6,9 @@
 //! nobody else can close.
 
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{Shutdown, SockaddrStorage, getpeername, getsockname, shutdown};
 
 /// A connection: its descriptor, and the two addresses that tell it from every other.
@@ -22,19 +23,28 @@ impl SocketId {
     /// Ends the connection in both directions, if the descriptor still is that connection.
     /// Returns whether it was.
     pub(crate) fn shut_down(&self) -> bool {
-        let Some(own) = duplicate(self.fd) else { return false };
+        self.own().is_some_and(|own| shutdown(own.as_raw_fd(), Shutdown::Both).is_ok())
+    }
+
+    /// Whether the other end takes so little that nothing more can be written.
+    pub(crate) fn is_full(&self) -> bool {
+        let Some(own) = self.own() else { return false };
+        let mut asked = [PollFd::new(own.as_fd(), PollFlags::POLLOUT)];
+        poll(&mut asked, PollTimeout::ZERO) == Ok(0)
+    }
+
+    /// A descriptor of its own, if that of the connection still is the connection's.
+    fn own(&self) -> Option<OwnedFd> {
+        let own = duplicate(self.fd)?;
         let own_fd = own.as_raw_fd();
         let local = getsockname::<SockaddrStorage>(own_fd).ok().and_then(address);
         let remote = getpeername::<SockaddrStorage>(own_fd).ok().and_then(address);
-        if local != Some(self.local) || remote != Some(self.remote) {
-            return false;
-        }
-        shutdown(own_fd, Shutdown::Both).is_ok()
+        (local == Some(self.local) && remote == Some(self.remote)).then_some(own)
     }
 }
 
 #[expect(unsafe_code, reason = "a bare descriptor is all that Pingora gives")]
-fn duplicate(fd: RawFd) -> Option<std::os::fd::OwnedFd> {
+fn duplicate(fd: RawFd) -> Option<OwnedFd> {
     if fd < 0 {
         return None;
     }

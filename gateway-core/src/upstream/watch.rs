@@ -44,6 +44,14 @@ impl Line {
             Self::Stream(cut) => cut.now(),
         }
     }
+
+    /// Whether the endpoint takes nothing more for now.
+    fn is_full(&self) -> bool {
+        match self {
+            Self::Connection(socket) => socket.is_full(),
+            Self::Stream(cut) => cut.is_full(),
+        }
+    }
 }
 
 /// What one request waits for.
@@ -55,6 +63,8 @@ struct Slot {
     line: Option<Line>,
     /// Whether the request is still on its way up.
     sending: bool,
+    /// Until when it is the endpoint that may take its time, where the client is waited for.
+    taken: u64,
     waits: Arc<ClientWaits>,
     fired: Option<FailureCode>,
     used: bool,
@@ -94,6 +104,7 @@ impl Watch {
             reason: FailureCode::X7,
             line: None,
             sending: false,
+            taken: u64::MAX,
             waits,
             fired: None,
             used: true,
@@ -170,6 +181,15 @@ impl Watch {
 impl Slot {
     fn fire(&mut self, now: u64) {
         let blames_upstream = self.total > now && self.reason == FailureCode::X4;
+        let blames_client = self.total > now && self.reason == FailureCode::D4;
+        if blames_client && self.line.as_ref().is_some_and(Line::is_full) {
+            // The client may have brought more, which nobody reads before the last is taken.
+            if now < self.taken {
+                self.deadline = self.taken;
+                return;
+            }
+            self.reason = FailureCode::X4;
+        }
         let on_client = match self.sending {
             true => &self.waits.to_read,
             false => &self.waits.to_write,
@@ -267,6 +287,19 @@ impl Watched {
             slot.deadline = deadline;
             slot.reason = reason;
             slot.sending = false;
+        });
+    }
+
+    /// Waits `after` from now for the client to bring the next piece of the request, unless it is the
+    /// upstream that does not take the last one, for as long as `idle`.
+    pub(crate) fn expect_brought(&self, after: Duration, idle: Duration) {
+        let deadline = self.watch.clock.deadline(after, ROUND);
+        let taken = self.watch.clock.deadline(idle, ROUND);
+        self.with(|slot| {
+            slot.deadline = deadline;
+            slot.reason = FailureCode::D4;
+            slot.sending = false;
+            slot.taken = taken;
         });
     }
 

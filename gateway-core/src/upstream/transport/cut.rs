@@ -7,10 +7,11 @@ use pingora::protocols::Digest;
 use pingora::protocols::raw_connect::ProxyDigest;
 use tokio::sync::Notify;
 
-/// Whether a stream is to end now.
+/// Whether a stream is to end now, and whether it takes what is sent on it.
 #[derive(Debug, Default)]
 pub(crate) struct Cut {
     cut: AtomicBool,
+    full: AtomicBool,
     told: Notify,
 }
 
@@ -19,6 +20,15 @@ impl Cut {
     pub(crate) fn now(&self) {
         self.cut.store(true, Ordering::SeqCst);
         self.told.notify_waiters();
+    }
+
+    /// Whether nothing more can be sent on it for now.
+    pub(crate) fn is_full(&self) -> bool {
+        self.full.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_full(&self, full: bool) {
+        self.full.store(full, Ordering::Relaxed);
     }
 
     /// Comes back when the stream is to end.

@@ -268,6 +268,7 @@ impl Body {
         while !data.is_empty() {
             stream.reserve_capacity(data.len());
             let mut late = pin!(ends(cut, *longest));
+            cut.set_full(true);
             let room = tokio::select! {
                 biased;
                 room = poll_fn(|cx| stream.poll_capacity(cx)) => room,
@@ -275,6 +276,7 @@ impl Body {
                     return Error::e_explain(ErrorType::WriteTimedout, "the stream took nothing");
                 }
             };
+            cut.set_full(false);
             // An endpoint that wants no more of a stream says why where its answer is awaited: it may
             // have answered (RFC 9113, section 8.1), refused the stream or lost the connection.
             let sent = match room {
