@@ -169,6 +169,38 @@ fn either_endpoint_is_told_whose_connection_it_is() {
     }
 }
 
+/// Each is one client's alone: those of clients that are gone would otherwise wait out their time.
+#[test]
+fn connections_that_say_whose_they_are_do_not_pile_up() {
+    let ways = [
+        (&["--proxy"][..], "proxy_protocol: v1"),
+        (&["--proxy", "--http2"], "proxy_protocol: v2\nprotocol: http2"),
+    ];
+    for way in ways {
+        let house = house_by(way, HEDGE);
+        // A client, and so a connection, a request. Those to warm up by were Pingora's.
+        (0..400).for_each(|_| assert_eq!(house.gate.get("/ok").status, 200));
+
+        let ports = [&house.slow, &house.quick].map(|one| one.address().port());
+        eventually("few are left", || {
+            ports.iter().map(|port| open_to(*port)).sum::<usize>() <= 190
+        });
+        assert!(open_to(ports[0]) > 30, "{}: some are", house.way);
+    }
+}
+
+/// How many connections are open to a port of 127.0.0.1.
+fn open_to(port: u16) -> usize {
+    const ESTABLISHED: &str = "01";
+    let told = std::fs::read_to_string("/proc/net/tcp").expect("Linux tells");
+    let remote = format!("0100007F:{port:04X}");
+    let is_one = |line: &&str| {
+        let mut fields = line.split_whitespace().skip(2);
+        fields.next() == Some(&remote) && fields.next() == Some(ESTABLISHED)
+    };
+    told.lines().filter(is_one).count()
+}
+
 #[test]
 fn what_may_not_be_sent_twice_is_not() {
     let mut house = house(0, HEDGE);

@@ -1,8 +1,8 @@
 //! `Connector`: what Pingora asks for connections that are not its own.
 
 use std::any::Any;
-use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{HashSet, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -18,6 +18,10 @@ use super::{Transport, Wire};
 use crate::config::UpstreamProtocol;
 use crate::upstream::peer::{self, Errand};
 
+/// How many connections of HTTP/2 there are for one client each before those are ended that have no
+/// stream: as many as Pingora keeps idle of HTTP/1.
+const INTRODUCED: usize = 128;
+
 /// How many endpoints that chose HTTP/1 are remembered.
 const REMEMBERED: usize = 10_000;
 
@@ -31,6 +35,8 @@ pub(crate) struct Connector(Arc<Pools>);
 pub(super) struct Pools {
     http2: Pool,
     pub(super) idle: Arc<Idle>,
+    /// Connections of HTTP/2 that say whose they are, each of which is one client's.
+    introduced: Mutex<VecDeque<Weak<Http2>>>,
     /// Those that chose HTTP/1: their connections need not be made one after the other.
     http1: Mutex<HashSet<u64>>,
 }
@@ -59,7 +65,9 @@ impl Pools {
                 Made::Http2(http2) => {
                     self.forget(key);
                     self.http2.entry(key).add(http2.clone());
-                    Ok(Connected::Stream(taken(http2.place())?, false))
+                    let place = taken(http2.place())?;
+                    self.bound(errand, &http2);
+                    Ok(Connected::Stream(place, false))
                 }
             };
         }
@@ -75,7 +83,12 @@ impl Pools {
             Some(longest) => tokio::time::timeout(longest, placing).await.map_err(late)??,
         };
         match made {
-            (Made::Http2(_), place) => Ok(Connected::Stream(taken(place)?, reused)),
+            (Made::Http2(http2), place) => {
+                if !reused {
+                    self.bound(errand, &http2);
+                }
+                Ok(Connected::Stream(taken(place)?, reused))
+            }
             (Made::Http1(wire), _) => {
                 self.remember(key);
                 Ok(Connected::Wire(wire))
@@ -108,6 +121,26 @@ impl Pools {
 
     fn lending(self: &Arc<Self>, errand: &Errand, key: u64) -> Lending {
         Lending { key, keepalive: errand.transport.keepalive, pools: self.clone() }
+    }
+
+    /// Has one connection more for one client only, and ends others of the kind that are idle if there
+    /// are too many: the oldest first.
+    fn bound(&self, errand: &Errand, http2: &Arc<Http2>) {
+        if errand.introduction.is_none() {
+            return;
+        }
+        let mut held = self.introduced.lock().unwrap_or_else(PoisonError::into_inner);
+        held.push_back(Arc::downgrade(http2));
+        let mut kept = VecDeque::new();
+        while held.len() + kept.len() > INTRODUCED {
+            let Some(oldest) = held.pop_front() else { break };
+            match oldest.upgrade() {
+                Some(oldest) if !oldest.retire_if_idle() => kept.push_back(Arc::downgrade(&oldest)),
+                _ => {}
+            }
+        }
+        kept.append(&mut held);
+        *held = kept;
     }
 
     fn chose_http1(&self, key: u64) -> bool {

@@ -21,6 +21,9 @@ use crate::upstream::{kept_for, safely};
 /// How many fields the head of an answer may have: as many as over Pingora's connections.
 const FIELDS: usize = 256;
 
+/// How many connections wait at most, a worker: as many as Pingora's own.
+const WAITING: usize = 128;
+
 /// How often connections that waited for too long are let go.
 const SWEEP: Duration = Duration::from_secs(1);
 
@@ -105,7 +108,7 @@ impl Lent {
         }
         let http1 = Http1 { reused: true, ..self.http1 };
         let waiting = Waiting { http1, until: Instant::now() + self.keepalive };
-        self.idle.held().entry(self.key).or_default().push(waiting);
+        self.idle.put(self.key, waiting);
         self.idle.sweep();
     }
 }
@@ -113,6 +116,21 @@ impl Lent {
 impl Idle {
     fn held(&self) -> MutexGuard<'_, HashMap<u64, Vec<Waiting>>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has one more wait, and ends the one that would end first if there are too many.
+    fn put(&self, key: u64, waiting: Waiting) {
+        let mut held = self.held();
+        held.entry(key).or_default().push(waiting);
+        if held.values().map(Vec::len).sum::<usize>() <= WAITING {
+            return;
+        }
+        let first = |all: &Vec<Waiting>| all.iter().map(|one| one.until).min();
+        let soonest = held.iter().min_by_key(|(_, all)| first(all)).map(|(key, _)| *key);
+        let Some(all) = soonest.and_then(|key| held.get_mut(&key)) else { return };
+        let place = all.iter().enumerate().min_by_key(|(_, one)| one.until).map(|(place, _)| place);
+        place.into_iter().for_each(|place| drop(all.remove(place)));
+        held.retain(|_, all| !all.is_empty());
     }
 
     /// The connection that was used last, if one can be used.

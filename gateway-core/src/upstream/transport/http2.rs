@@ -106,6 +106,18 @@ impl Http2 {
         self.idle.notify_one();
     }
 
+    /// The same, unless it has a stream. Says whether it takes no more.
+    pub(super) fn retire_if_idle(&self) -> bool {
+        let mut state = self.state();
+        if state.streams > 0 && !state.retired {
+            return false;
+        }
+        state.retired = true;
+        drop(state);
+        self.idle.notify_one();
+        true
+    }
+
     fn is_retired(&self) -> bool {
         self.state().retired
     }
