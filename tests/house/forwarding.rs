@@ -299,6 +299,30 @@ fn several_cookie_fields_become_one() {
 }
 
 #[test]
+fn names_of_fields_come_down_in_lower_case_unless_their_spelling_is_kept() {
+    let origin = Origin::answering(
+        "HTTP/1.1 200 Quite Well\r\nX-Mixed-CASE: 1\r\nX-Mixed-CASE: 2\r\ncontent-LENGTH: 2\r\n\r\nok",
+    );
+    for (extra, name) in [("", "x-mixed-case"), (", header_case: preserve", "X-Mixed-CASE")] {
+        let gate = Gate::yaml(&format!(
+            "version: 1\nlisteners: [{{name: public, address: \"127.0.0.1:0\"}}]\n\
+             upstreams: [{{name: origin, endpoints: [\"{}\"]{extra}}}]\n\
+             routes: [{{name: all, match: {{path: /}}, upstream: origin}}]\n",
+            origin.address()
+        ));
+        let mut client = gate.client();
+        client.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        let answer = String::from_utf8_lossy(&client.rest()).into_owned();
+
+        assert!(answer.starts_with("HTTP/1.1 200 Quite Well\r\n"), "{answer}");
+        for value in 1..=2 {
+            assert!(answer.contains(&format!("\r\n{name}: {value}\r\n")), "{answer}");
+        }
+        assert!(answer.ends_with("\r\n\r\nok"), "{answer}");
+    }
+}
+
+#[test]
 fn names_of_fields_go_up_in_lower_case_unless_their_spelling_is_kept() {
     let origin = Origin::saying("ok");
     let config = |extra: &str| {

@@ -190,8 +190,8 @@ fn everywhere() -> String {
     "/".to_owned()
 }
 
-/// How the names of a request's fields are spelled on their way up. To HTTP all are the same (RFC
-/// 9110, section 5.1); some old programs know only one.
+/// How the names of fields are spelled: a request's on their way up, a response's on their way down. To HTTP
+/// all are the same (RFC 9110, section 5.1); some old programs know only one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum HeaderCase {
@@ -199,7 +199,7 @@ pub enum HeaderCase {
     /// cheaper.
     #[default]
     Lower,
-    /// As the client spelled them.
+    /// As the client spelled them, and the endpoint.
     Preserve,
 }
 

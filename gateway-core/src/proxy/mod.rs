@@ -347,6 +347,10 @@ impl ProxyHttp for GatewayProxy {
         if response.status.is_informational() {
             return Ok(());
         }
+        let keeps = open.target.as_ref().is_some_and(|target| target.upstream.keeps_spelling());
+        if !keeps {
+            response::forget_spelling(response);
+        }
         open.settle_hedge();
         open.head_arrived(response.status);
         let status = response.status.as_u16();

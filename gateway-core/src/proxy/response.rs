@@ -37,6 +37,24 @@ pub(super) struct Cleaned {
     pub(super) kept_for: Option<Duration>,
 }
 
+/// Forgets how the endpoint spelled the names of its fields: they go down in lower case, but for those that
+/// Pingora spells itself. To keep a second map beside that of the fields doubles what each change costs.
+pub(super) fn forget_spelling(head: &mut ResponseHeader) {
+    if !head.has_case() {
+        return;
+    }
+    let canonical = head.status.canonical_reason();
+    let reason = head.get_reason_phrase().filter(|reason| Some(*reason) != canonical);
+    let reason = reason.map(str::to_owned);
+    let nothing = http::Response::new(()).into_parts().0;
+    let parts: http::response::Parts = std::mem::replace(head, nothing.into()).into();
+    *head = parts.into();
+    if let Some(reason) = reason {
+        // It was one already.
+        let _ = head.set_reason_phrase(Some(&reason));
+    }
+}
+
 /// Cleans the head of a final response.
 pub(super) fn clean(response: &mut ResponseHeader, method: &Method, client: Version) -> Cleaned {
     response.set_version(Version::HTTP_11);
