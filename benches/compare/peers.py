@@ -103,6 +103,14 @@ def nginx_command():
     return ("@BINARY@", "-p", "@DIR@", "-c", "@CONFIG@", "-e", "stderr", *as_root)
 
 
+def credentials():
+    """What every request brings where a peer has plugins, so that all have the same to do."""
+    template = Path(__file__).resolve().parent / "peers" / "jwt.yaml"
+    lines = template.read_text(encoding="utf-8").splitlines()
+    token = next(line.split(": ")[1] for line in lines if line.startswith("# token: "))
+    return [f"Authorization: Bearer {token}", "Origin: https://app.example"]
+
+
 def catalogue(options):
     """Every peer by name, whether it is installed or not."""
     run_gateway = ("@BINARY@", "run", "-c", "@CONFIG@")
