@@ -179,6 +179,20 @@ impl Attribute {
         }
     }
 
+    /// Hands over bytes that tell its values apart as their texts do, for whoever only compares them: of an
+    /// address its octets, which take less to make than the text.
+    pub fn with_bytes<R>(&self, facts: &Facts<'_>, take: impl FnOnce(Option<&[u8]>) -> R) -> R {
+        let address = match self {
+            Self::ClientIp => facts.ctx.client_ip(),
+            Self::PeerIp => facts.ctx.peer_ip(),
+            _ => return self.with_text(facts, |text| take(text.map(str::as_bytes))),
+        };
+        match address {
+            IpAddr::V4(address) => take(Some(&address.octets())),
+            IpAddr::V6(address) => take(Some(&address.octets())),
+        }
+    }
+
     fn read_text<'a>(&self, facts: &Facts<'a>) -> Option<Cow<'a, str>> {
         let (request, ctx) = (facts.request, facts.ctx);
         let borrowed = match self {

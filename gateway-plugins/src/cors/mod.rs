@@ -249,16 +249,15 @@ impl Cors {
         }
     }
 
-    fn allow_origin(&self, headers: &mut Vec<(HeaderName, HeaderValue)>, head: &RequestHeader) {
+    fn allow_origin(&self, head: &RequestHeader) -> [Option<(HeaderName, HeaderValue)>; 2] {
         let origin = match head.headers.get(header::ORIGIN) {
             _ if self.is_open() => ANY,
             Some(origin) => origin.clone(),
-            None => return,
+            None => return [None, None],
         };
-        headers.push((header::ACCESS_CONTROL_ALLOW_ORIGIN, origin));
-        if self.credentials {
-            headers.push((header::ACCESS_CONTROL_ALLOW_CREDENTIALS, TRUE));
-        }
+        let credentials = (header::ACCESS_CONTROL_ALLOW_CREDENTIALS, TRUE);
+        let origin = (header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        [Some(origin), self.credentials.then_some(credentials)]
     }
 
     /// The answer to a preflight.
@@ -266,7 +265,7 @@ impl Cors {
         let mut reply = Reply::new(StatusCode::NO_CONTENT);
         if verdict == Verdict::Allowed && self.allows(head, asked) {
             let headers = &mut reply.headers;
-            self.allow_origin(headers, head);
+            headers.extend(self.allow_origin(head).into_iter().flatten());
             let listed = [
                 (header::ACCESS_CONTROL_ALLOW_METHODS, self.allow_methods.clone()),
                 (header::ACCESS_CONTROL_ALLOW_HEADERS, self.allow_headers.clone()),
@@ -368,11 +367,9 @@ impl ResponseHook for Cors {
         if !self.is_open() && self.verdict(request, ctx) != Verdict::Allowed {
             return Ok(());
         }
-        let mut headers = Vec::with_capacity(3);
-        self.allow_origin(&mut headers, request);
-        let expose =
-            self.expose.clone().map(|names| (header::ACCESS_CONTROL_EXPOSE_HEADERS, names));
-        for (name, value) in headers.into_iter().chain(expose) {
+        let expose = self.expose.clone();
+        let expose = expose.map(|names| (header::ACCESS_CONTROL_EXPOSE_HEADERS, names));
+        for (name, value) in self.allow_origin(request).into_iter().flatten().chain(expose) {
             response.insert_header(name, value)?;
         }
         Ok(())

@@ -120,11 +120,11 @@ impl Plugin for RateLimit {
 
 impl RateLimit {
     /// Hands each part of the key over, and whether it is there; false if one is missing and that matters.
-    fn parts(&self, facts: &Facts<'_>, mut part: impl FnMut(&str, bool)) -> bool {
+    fn parts(&self, facts: &Facts<'_>, mut part: impl FnMut(&[u8], bool)) -> bool {
         self.key.iter().all(|attribute| {
-            let there = attribute.with_text(facts, |text| {
-                part(text.unwrap_or_default(), text.is_some());
-                text.is_some()
+            let there = attribute.with_bytes(facts, |bytes| {
+                part(bytes.unwrap_or_default(), bytes.is_some());
+                bytes.is_some()
             });
             there || self.missing == Missing::Share
         })
@@ -133,10 +133,10 @@ impl RateLimit {
     /// The key by which buckets here are found.
     fn key_here(&self, facts: &Facts<'_>) -> Option<u64> {
         let mut hasher = self.base.hasher.build_hasher();
-        let complete = self.parts(facts, |text, there| {
+        let complete = self.parts(facts, |bytes, there| {
             // The length keeps two parts from being read as two others.
-            hasher.write_u64(if there { text.len() as u64 } else { u64::MAX });
-            hasher.write(text.as_bytes());
+            hasher.write_u64(if there { bytes.len() as u64 } else { u64::MAX });
+            hasher.write(bytes);
         });
         complete.then(|| hasher.finish().max(1))
     }
@@ -144,9 +144,9 @@ impl RateLimit {
     /// The key by which all gateways call it: nobody can make up another of the same name.
     fn key_shared(&self, facts: &Facts<'_>) -> Option<String> {
         let mut hasher = Sha256::new();
-        let complete = self.parts(facts, |text, there| {
-            hasher.update(if there { text.len() as u64 } else { u64::MAX }.to_le_bytes());
-            hasher.update(text.as_bytes());
+        let complete = self.parts(facts, |bytes, there| {
+            hasher.update(if there { bytes.len() as u64 } else { u64::MAX }.to_le_bytes());
+            hasher.update(bytes);
         });
         complete.then(|| lower_hex(&hasher.finalize()[..16]))
     }

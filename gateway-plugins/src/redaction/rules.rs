@@ -74,7 +74,6 @@ impl Rules {
             }
         }
         let action = self.default_keys?;
-        let name = std::str::from_utf8(name).ok()?;
         self.redactor.is_secret_key(name).then_some(action)
     }
 

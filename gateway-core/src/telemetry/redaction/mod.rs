@@ -35,8 +35,8 @@ impl Redactor {
 
     /// Whether what stands under this name is secret. Case, `-` and `_` make no difference; the
     /// parts of `user[password]` and `user.password` count each.
-    pub fn is_secret_key(&self, name: &str) -> bool {
-        secret_name::is_secret(name.as_bytes(), &self.keys)
+    pub fn is_secret_key(&self, name: impl AsRef<[u8]>) -> bool {
+        secret_name::is_secret(name.as_ref(), &self.keys)
     }
 
     /// Appends every secret that is known by its shape, percent-encoded ones not among them; places may

@@ -34,7 +34,7 @@ use Alphabet::*;
 
 const TOKENS: [Token; 32] = [
     token("eyJ", Jwt, 10),
-    token("-----BEGIN", Pem, 0),
+    token("-----BEGIN", Pem, "PRIVATE".len()),
     token("ghp_", Letters, 16),
     token("gho_", Letters, 16),
     token("ghu_", Letters, 16),
@@ -69,6 +69,12 @@ const TOKENS: [Token; 32] = [
 
 /// No text with fewer bytes is a secret by its shape: `a@b.cd`.
 const SHORTEST: usize = 6;
+
+/// Nor an account number: those of Norway are the shortest.
+const SHORTEST_IBAN: usize = 15;
+
+/// Every token has so many characters of base64url in a row.
+const RUN: usize = 10;
 
 /// What a secret that is known by its shape is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -123,7 +129,9 @@ impl Patterns {
     /// Appends every secret; places may overlap.
     pub(super) fn find(&self, text: &[u8], found: &mut Vec<Found>) {
         if text.len() >= SHORTEST {
-            self.tokens(text, found);
+            if has_run(text) {
+                self.tokens(text, found);
+            }
             if memchr::memchr(b'@', text).is_some() {
                 addresses(text, found);
             }
@@ -133,7 +141,7 @@ impl Patterns {
                 cards(text, &mut numbers);
                 found.extend(numbers.drain(..).map(|range| Found { range, shape: Shape::Card }));
             }
-            if digits >= 4 {
+            if digits >= 4 && text.len() >= SHORTEST_IBAN {
                 ibans(text, &mut numbers);
                 found.extend(numbers.drain(..).map(|range| Found { range, shape: Shape::Iban }));
             }
@@ -195,6 +203,19 @@ impl Alphabet {
             _ => byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'),
         }
     }
+}
+
+/// Whether there are [`RUN`] characters of base64url in a row, as most fields of a message have not. Of ten
+/// bytes the last is looked at first: one that is another rules out all rows with it.
+fn has_run(text: &[u8]) -> bool {
+    let mut from = 0;
+    while let Some(row) = text.get(from..from + RUN) {
+        match row.iter().rposition(|byte| !Base64Url.has(*byte)) {
+            None => return true,
+            Some(other) => from += other + 1,
+        }
+    }
+    false
 }
 
 /// The length of what follows `eyJ`. Two parts are enough if the second one is JSON, too.
@@ -267,4 +288,36 @@ fn domain(rest: &[u8]) -> usize {
         length = dot;
     }
     0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_token_is_a_row_of_characters_and_is_found_wherever_it_stands() {
+        for token in &TOKENS {
+            let secret = match token.alphabet {
+                Jwt => "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.AAAA".to_owned(),
+                Pem => "-----BEGIN PRIVATE".to_owned(),
+                _ => format!("{}{}", token.prefix, "A".repeat(token.min)),
+            };
+            for before in ["", " ", "a b ", "0123456789 ", "a, b, c, d, "] {
+                let text = format!("{before}{secret}");
+                assert!(Patterns::new(Vec::new()).is_in(text.as_bytes()), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_row_is_found_at_every_place() {
+        for length in 0..30_usize {
+            for at in 0..=length {
+                let text: Vec<u8> =
+                    (0..length).map(|place| if place == at { b'.' } else { b'a' }).collect();
+                let longest = at.max((length - at).saturating_sub(1));
+                assert_eq!(has_run(&text), longest >= RUN, "{length} {at}");
+            }
+        }
+    }
 }
