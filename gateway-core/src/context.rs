@@ -40,6 +40,8 @@ pub struct RequestCtx {
     pub(crate) attempts: SmallVec<[AttemptRecord; 1]>,
     /// Time spent in each plugin of the chain, by its place there.
     pub(crate) plugin_times: SmallVec<[Duration; 4]>,
+    /// The plugin of the chain that answered or failed, by its place there.
+    pub(crate) ended_by: Option<usize>,
     /// What each conditional plugin of the chain decided, by its place among those.
     pub(crate) conditions: SmallVec<[Option<bool>; 4]>,
     pub(crate) bytes_in: u64,
@@ -69,6 +71,7 @@ impl RequestCtx {
             failure: None,
             attempts: SmallVec::new(),
             plugin_times: SmallVec::new(),
+            ended_by: None,
             conditions: SmallVec::new(),
             bytes_in: 0,
             bytes_out: 0,

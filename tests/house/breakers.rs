@@ -54,7 +54,7 @@ fn config(ours: &str, other: &str, all: &str, first: &str, upstream: &str) -> St
 version: 1
 server: {{workers: 2}}
 admin: {{address: "127.0.0.1:0"}}
-access_log: {{output: LOG, format: json, fields: [url.path, failure, attempts, http.response.status_code]}}
+access_log: {{output: LOG, format: json, fields: [url.path, failure, ended_by, attempts, http.response.status_code]}}
 plugins: [{all}]
 listeners: [{{name: public, address: "127.0.0.1:0"}}]
 upstreams:
@@ -106,7 +106,8 @@ fn it_opens_refuses_probes_and_closes() {
         let refused = client.response();
         assert_eq!((refused.status, refused.header("retry-after")), (503, Some("1")));
     }
-    assert_eq!(gate.log(8)[7]["failure"], "U9");
+    let line = gate.log(8)[7].clone();
+    assert_eq!((&line["failure"], &line["ended_by"]), (&"U9".into(), &"fuse".into()));
     assert_eq!(gate.log(8)[7]["attempts"], 0);
     // All routes to the upstream are behind it, others are not.
     assert_eq!(gate.get("/slow/0").status, 503);

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use gateway_core::Gateway;
 use gateway_tests::{Certificates, Client, Gate, Origin, Program, balanced_config, eventually};
 
 /// The ways to endpoints: what `endpoint.py` is told, and what the gateway is.
@@ -322,6 +323,30 @@ fn connections_are_used_again_however_the_answer_was_framed() {
         (0..20).for_each(|_| assert_eq!(gate.get("/").text(), "ok"));
         let more = connections() - before;
         assert_eq!(more <= 2, again, "{more} connections for {}", &answer[..60]);
+    }
+}
+
+/// A plugin that looks at bodies is told that they end, on connections of Pingora's and of the gateway's own.
+#[test]
+fn plugins_see_the_end_of_bodies_however_they_are_framed() {
+    let answer = |fields: &str, body: &str| {
+        format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n{fields}\r\n{body}")
+    };
+    let chunked = "b\r\nmail a@b.cd\r\n0\r\n";
+    for answer in [
+        answer("Transfer-Encoding: chunked\r\n", &format!("{chunked}\r\n")),
+        answer("Transfer-Encoding: chunked\r\n", &format!("{chunked}X-Sum: 1\r\n\r\n")),
+        answer("Content-Length: 11\r\n", "mail a@b.cd"),
+    ] {
+        let origins = [0, 1].map(|_| Origin::answering(answer.clone()));
+        let endpoints = [0, 1].map(|place: usize| format!("\"{}\"", origins[place].address()));
+        let plugin =
+            "plugins: [{kind: redaction, options: {surfaces: [response_body]}}]\nlisteners:";
+        let config = balanced_config(&endpoints, HEDGE).replace("listeners:", plugin);
+        let gate = Gate::with(Gateway::builder().plugins(gateway_plugins::all()), &config);
+        (0..60).for_each(|_| assert_eq!(gate.get("/").text(), "mail ***"));
+        std::thread::sleep(Duration::from_millis(1200));
+        (0..20).for_each(|_| assert_eq!(gate.get("/").text(), "mail ***", "{answer}"));
     }
 }
 

@@ -57,7 +57,8 @@ fn exactly_so_many_pass_whichever_worker_serves_them() {
         (429, Some("\"1\";q=37;w=3600"))
     );
     assert!(refused.header("retry-after").is_some());
-    assert_eq!(gate.log(121)[120]["failure"], "P6");
+    let line = gate.log(121)[120].clone();
+    assert_eq!((&line["failure"], &line["ended_by"]), (&"P6".into(), &"rate-limit".into()));
     assert_eq!(gate.get("/free").status, 200);
     let mut other = Client::connect_from([127, 0, 0, 3], gate.address());
     other.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");

@@ -40,6 +40,33 @@ fn failure(gate: &Gate, line: usize) -> Value {
 }
 
 #[test]
+fn a_body_that_is_refused_on_its_way_ends_its_stream_alone() {
+    let endpoint = Program::start("endpoint.py", &["--http2"]);
+    let config = balanced_config(&[format!("\"{}\"", endpoint.address())], "protocol: http2");
+    let log = "access_log: {output: LOG, format: json}\nlisteners:";
+    let limit = "0\", limits: {body_bytes: 1000}}]";
+    let gate = Gate::yaml(
+        &config.replace("listeners:", log).replace("0\"}]\nup", &format!("{limit}\nup")),
+    );
+    let other = gate.get("/ok");
+    let (asked, chunk) = (std::time::Instant::now(), format!("3e8\r\n{}\r\n", "x".repeat(1000)));
+    for path in ["/hang", "/ok", "/ok"] {
+        let mut client = gate.client();
+        client
+            .send(format!("POST {path} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"));
+        client.send(&chunk);
+        std::thread::sleep(Duration::from_millis(50));
+        client.send(&chunk);
+        assert_eq!(client.response().status, 413, "{path}");
+    }
+    assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+    assert_eq!(gate.log(4)[1]["failure"], "P8");
+    let next = gate.get("/ok");
+    assert_eq!(next.status, 200);
+    assert_eq!(told(&next, "x-connection"), told(&other, "x-connection"), "the others' goes on");
+}
+
+#[test]
 fn tls_is_verified_and_its_connections_and_sessions_are_used_again() {
     let (certificates, endpoint) = tls_endpoint(&[]);
     let gate = house(&endpoint, &format!("tls: {{{}}}", ca(&certificates)));

@@ -187,7 +187,7 @@ impl Chain {
                 }
                 Err(error) => Err(error),
             };
-            if let Some(reply) = link.settle(outcome) {
+            if let Some(reply) = link.settle(outcome, ctx) {
                 return Some(reply);
             }
         }
@@ -220,7 +220,7 @@ impl Chain {
                     }),
                 Err(error) => Err(error),
             };
-            if let Some(reply) = link.settle(outcome) {
+            if let Some(reply) = link.settle(outcome, ctx) {
                 return Some(reply);
             }
         }
@@ -235,7 +235,7 @@ impl Chain {
         ctx: &mut RequestCtx,
     ) -> Result<bool, Refusal> {
         let link = &self.links[place];
-        self.holds(link, head, None, ctx).or_else(|error| match link.settle(Err(error)) {
+        self.holds(link, head, None, ctx).or_else(|error| match link.settle(Err(error), ctx) {
             Some(reply) => Err(reply),
             None => Ok(false),
         })
@@ -260,7 +260,7 @@ impl Chain {
                 }
                 Err(error) => Err(error),
             };
-            if let Some(reply) = link.settle(outcome) {
+            if let Some(reply) = link.settle(outcome, ctx) {
                 return Err(reply);
             }
         }
@@ -287,7 +287,7 @@ impl Chain {
                 ),
                 Err(error) => Err(error),
             };
-            if let Some(reply) = link.settle(outcome) {
+            if let Some(reply) = link.settle(outcome, ctx) {
                 return Err(reply);
             }
         }
@@ -314,7 +314,7 @@ impl Chain {
                     }),
                 Err(error) => Err(error),
             };
-            if let Some(reply) = link.settle(outcome) {
+            if let Some(reply) = link.settle(outcome, ctx) {
                 return Err(reply);
             }
         }
@@ -389,8 +389,8 @@ impl Link {
     }
 
     /// What follows from a hook's outcome: an answer, or the next plugin.
-    fn settle(&self, outcome: Result<Flow, HookError>) -> Option<Refusal> {
-        match outcome {
+    fn settle(&self, outcome: Result<Flow, HookError>, ctx: &mut RequestCtx) -> Option<Refusal> {
+        let refusal = match outcome {
             Ok(Flow::Continue) => None,
             Ok(Flow::Respond(reply)) => {
                 self.mounted.metrics.replied();
@@ -400,7 +400,11 @@ impl Link {
                 self.mounted.metrics.failed(kind(&error));
                 self.mounted.refusal(&error).map(Box::new)
             }
+        };
+        if refusal.is_some() {
+            ctx.ended_by = Some(self.place);
         }
+        refusal
     }
 }
 

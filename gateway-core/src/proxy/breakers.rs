@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::{HeaderValue, header};
 use pingora_http::RequestHeader;
@@ -83,6 +83,35 @@ impl Open {
         })
     }
 
+    /// Waits for room at the endpoints that are full, where all that have some are refused.
+    pub(super) async fn pass_soon(
+        &mut self,
+        head: &RequestHeader,
+        upstream: &Upstream,
+        choice: &Choice<'_>,
+        mut refused: Box<Reply>,
+    ) -> Result<(Place, Vec<Pass>), Box<Reply>> {
+        let deadline = Instant::now() + upstream.queue_timeout(self.watched.left());
+        loop {
+            let full = upstream.full();
+            if full == 0 || Instant::now() >= deadline {
+                return Err(refused);
+            }
+            if upstream.some_leaves(full, deadline).await.is_err() {
+                return Err(refused);
+            }
+            let now = self.watched.now();
+            let Some(place) = upstream.choose(Choice { now, ..*choice }) else { continue };
+            match self.pass_endpoint(head, upstream, choice, place) {
+                Err(reply) => refused = reply,
+                passed => {
+                    self.ctx.ended_by = None;
+                    return passed;
+                }
+            }
+        }
+    }
+
     /// Leave to go to an endpoint, or what refuses it.
     #[expect(clippy::type_complexity, reason = "one caller, which takes it apart at once")]
     fn ask_endpoint<'f>(
@@ -106,7 +135,8 @@ impl Open {
         Ok(Ok(passes))
     }
 
-    fn refused_by(&self, fuse: &Fuse, later: Duration) -> Box<Reply> {
+    fn refused_by(&mut self, fuse: &Fuse, later: Duration) -> Box<Reply> {
+        self.ctx.ended_by = Some(fuse.place);
         self.chain.plugin(fuse.place).metrics.replied();
         let reply = fuse.reply.clone().map(|reply| reply.because(FailureCode::U9));
         let mut reply = reply.unwrap_or_else(|| refusal(FailureCode::U9));

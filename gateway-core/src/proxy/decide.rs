@@ -169,6 +169,13 @@ impl GatewayProxy {
             return Some(Box::new(refusal(nobody(upstream))));
         };
         let passed = open.pass_endpoint(session.req_header(), upstream, &choice, endpoint);
+        let passed = match passed {
+            Err(reply) if upstream.queues() && upstream.full() > 0 => {
+                let choice = Choice { first: false, ..choice };
+                Box::pin(open.pass_soon(session.req_header(), upstream, &choice, reply)).await
+            }
+            passed => passed,
+        };
         let (endpoint, passes) = match passed {
             Ok(passed) => passed,
             Err(reply) => return Some(reply),

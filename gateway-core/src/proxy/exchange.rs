@@ -91,6 +91,8 @@ pub(super) struct Target {
     pub(super) unseen: bool,
     /// It needs a connection that nobody had before, and nobody has afterwards.
     pub(super) fresh: bool,
+    /// It was repeated once without leave.
+    pub(super) repeated: bool,
     /// How long to wait before the next attempt.
     pub(super) pause: Duration,
     /// There were several attempts, and there may be no more.
@@ -146,6 +148,7 @@ impl Target {
             avoid: SmallVec::new(),
             unseen: false,
             fresh: false,
+            repeated: false,
             pause: Duration::ZERO,
             used_up: false,
             hedge: None,
@@ -162,8 +165,8 @@ impl Target {
         let slot = self.slot.take();
         let next = Self::new(self.upstream.clone(), endpoint, slot, self.key, self.cookie);
         let avoid = std::mem::take(&mut self.avoid);
-        let Self { attempts, tried, fresh, .. } = *self;
-        *self = Self { attempts, tried, fresh, avoid, ..next };
+        let Self { attempts, tried, fresh, repeated, .. } = *self;
+        *self = Self { attempts, tried, fresh, repeated, avoid, ..next };
     }
 }
 
@@ -259,6 +262,12 @@ impl Open {
         }
     }
 
+    /// The request's body was refused on its way up: its stream ends, if it has one. A connection of its own
+    /// ends with the attempt.
+    pub(super) fn give_up(&self) {
+        self.watched.give_up();
+    }
+
     /// Notes the end of the current attempt, once.
     pub(super) fn end_attempt(&mut self, failure: Option<FailureCode>, status: Option<u16>) {
         self.end_attempt_at(Instant::now(), failure, status);
@@ -276,8 +285,13 @@ impl Open {
             return;
         }
         if let Some(second) = target.hedge.as_ref().and_then(|hedge| hedge.take_second()) {
-            // Neither has answered.
-            self.note_other(second, now);
+            // Neither has answered. If the first had failed before, it is the second that ended like this.
+            let first = target.hedge.as_ref().and_then(|hedge| hedge.take_first_failure());
+            if let Some(failed) = first.filter(|_| second.failed.is_none()) {
+                self.settle_first(second, failed, now);
+            } else {
+                self.note_other(second, now);
+            }
         }
         let Some(target) = self.target.as_mut() else { return };
         let duration = now.duration_since(target.began);

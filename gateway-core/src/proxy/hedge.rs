@@ -11,7 +11,7 @@ use super::GatewayProxy;
 use super::exchange::Open;
 use super::failure::{self, Progress};
 use crate::telemetry::AttemptRecord;
-use crate::upstream::{Choice, Ending, GOODBYE, Hedge, REFUSED, Second};
+use crate::upstream::{Choice, Ending, Failed, GOODBYE, Hedge, REFUSED, Second};
 
 impl GatewayProxy {
     /// Has a first attempt be followed by a second one, if the request may be sent twice.
@@ -56,6 +56,17 @@ impl Open {
             return;
         }
         let failed = target.hedge.as_ref().and_then(|hedge| hedge.take_first_failure());
+        self.swap(second, failed, now);
+    }
+
+    /// The first attempt has failed, and the second is the one that counts.
+    pub(super) fn settle_first(&mut self, second: Second, failed: Failed, now: Instant) {
+        self.swap(second, Some(failed), now);
+    }
+
+    /// Puts the second attempt in the place of the first, which is noted.
+    fn swap(&mut self, second: Second, failed: Option<Failed>, now: Instant) {
+        let Some(target) = self.target.as_mut() else { return };
         let first = Second {
             place: std::mem::replace(&mut target.endpoint, second.place),
             began: std::mem::replace(&mut target.began, second.began),
@@ -70,7 +81,10 @@ impl Open {
 
     /// Notes an attempt beside the one that counts: it failed, or the other was quicker.
     pub(super) fn note_other(&mut self, mut other: Second, now: Instant) {
-        let Some(target) = self.target.as_ref() else { return };
+        let Some(target) = self.target.as_mut() else { return };
+        if other.failed.is_some() {
+            target.avoid.push(other.place.address);
+        }
         let ended = other.failed.as_ref().map_or(now, |(_, at)| *at);
         let duration = ended.duration_since(other.began);
         let stood = other.reused || other.connected.is_some();

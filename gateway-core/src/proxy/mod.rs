@@ -187,6 +187,8 @@ impl ProxyHttp for GatewayProxy {
         let target = open.target.as_mut().ok_or_else(unchosen)?;
         if target.attempts > 0 {
             target.endpoint.leave();
+            // A probe that was lost unseen makes room for its repetition.
+            target.passes.clear();
             let pause = std::mem::take(&mut target.pause);
             if !pause.is_zero() {
                 tokio::time::sleep(left.map_or(pause, |left| pause.min(left))).await;
@@ -314,6 +316,7 @@ impl ProxyHttp for GatewayProxy {
             open.body_bytes += body.as_ref().map_or(0, |chunk| chunk.len() as u64);
             let limit = open.ctx.listener().limits.body_bytes;
             if limit.is_some_and(|limit| open.body_bytes > limit) {
+                open.give_up();
                 return Err(refuse(open, body_too_large()));
             }
         }
@@ -321,6 +324,7 @@ impl ProxyHttp for GatewayProxy {
             let (chain, head) = (&open.chain, session.req_header());
             let refused = chain.request_body(false, body, end_of_stream, head, &mut open.ctx).await;
             if let Some(reply) = refused {
+                open.give_up();
                 return Err(refuse(open, reply));
             }
         }
@@ -346,6 +350,10 @@ impl ProxyHttp for GatewayProxy {
         }
         if response.status.is_informational() {
             return Ok(());
+        }
+        if open.refused.is_some() {
+            // The request's body was refused on its way up; the endpoint answered what it had of it.
+            return Err(refuse_answer());
         }
         let keeps = open.target.as_ref().is_some_and(|target| target.upstream.keeps_spelling());
         if !keeps {
@@ -413,6 +421,24 @@ impl ProxyHttp for GatewayProxy {
         Ok(None)
     }
 
+    /// A body that ends with trailers ends for plugins here. What they held of it goes in place of the trailers.
+    async fn response_trailer_filter(
+        &self,
+        session: &mut Session,
+        _trailers: &mut http::HeaderMap,
+        ex: &mut Exchange,
+    ) -> Result<Option<Bytes>> {
+        let open = ex.open();
+        if !open.chain.changes_response_body() {
+            return Ok(None);
+        }
+        let (chain, head) = (&open.chain, session.req_header());
+        let mut rest = None;
+        let changed = chain.response_body(&mut rest, true, head, &mut open.ctx);
+        changed.map_err(|reply| refuse(open, reply))?;
+        Ok(rest.filter(|rest| !rest.is_empty()))
+    }
+
     fn fail_to_connect(
         &self,
         session: &mut Session,
@@ -452,14 +478,16 @@ impl ProxyHttp for GatewayProxy {
         let refused = goodbye || *error.etype() == REFUSED;
         let unseen = open.target.as_ref().is_some_and(|target| match target.is_stream {
             true if goodbye => target.attempts <= GOODBYES,
-            true => client_reused && refused && target.attempts == 1,
-            false => client_reused && repeatable && target.attempts == 1,
+            true => client_reused && refused && !target.repeated,
+            false => client_reused && repeatable && !target.repeated,
         });
         let untouched = std::mem::take(&mut open.untouched);
         error.set_retry(untouched || (sendable && unseen));
         if let Some(target) = open.target.as_mut() {
             target.unseen = error.retry();
-            target.fresh |= !target.is_stream && target.unseen && !untouched;
+            let repeats = target.unseen && !untouched;
+            target.fresh |= !target.is_stream && repeats;
+            target.repeated |= repeats && !goodbye;
         }
         open.end_attempt(Some(code), None);
         open.watched.detach();

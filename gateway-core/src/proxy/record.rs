@@ -94,6 +94,7 @@ fn show(session: &Session, open: &Open, outcome: &Outcome<'_>, telemetry: &Telem
         revision: ctx.snapshot().revision.number,
         retries: u32::try_from(ctx.attempts.len().saturating_sub(1)).unwrap_or(u32::MAX),
         plugin_times: &plugin_times,
+        ended_by: ctx.ended_by.map(|place| &*open.chain.plugin(place).name),
     };
     telemetry.write(&record);
     open.chain.log(&record, head, ctx);

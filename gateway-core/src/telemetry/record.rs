@@ -68,6 +68,8 @@ pub struct RequestRecord<'a> {
     pub retries: u32,
     /// Time spent in each plugin, by its name, in the order they ran.
     pub plugin_times: &'a [(&'a str, Duration)],
+    /// The plugin that answered, or failed, so that the request ended there.
+    pub ended_by: Option<&'a str>,
 }
 
 /// Where the time of a request went.
@@ -213,6 +215,7 @@ impl<'a> RequestRecord<'a> {
             revision: 7,
             retries: 0,
             plugin_times: &[],
+            ended_by: None,
         }
     }
 }

@@ -56,7 +56,9 @@ pub(crate) use retry::{Retry, Why};
 use roster::{Roster, Wanted};
 pub(crate) use socket::SocketId;
 pub(crate) use sticky::Sticky;
-pub(crate) use transport::{Connector, GOODBYE, Hedge, REFUSED, Second, Tls, Transport, cut_of};
+pub(crate) use transport::{
+    Connector, Failed, GOODBYE, Hedge, REFUSED, Second, Tls, Transport, cut_of,
+};
 pub(crate) use watch::{Line, Watch, Watched};
 
 /// How long the parts of an exchange may take.
@@ -241,9 +243,14 @@ impl Upstream {
         self.states.settle();
         if !self.states.is_tended_by(self.id) {
             // One that was in force before, and that requests still had, knows only what was then.
-            let by = self.config.discover.as_ref();
-            let found = by.and_then(|by| self.states.discovered.by(by));
-            self.take(found.as_deref().unwrap_or_default(), true);
+            match &self.config.discover {
+                None => self.take(&[], true),
+                // Where nothing is known of its own looks it keeps what they found.
+                Some(by) => {
+                    let found = self.states.discovered.by(by);
+                    found.iter().for_each(|found| self.take(found, true));
+                }
+            }
         }
         self.states.gate.limit(self.limit());
         self.states.tend(self.id, || tend::begin(self, runtime));

@@ -3,7 +3,7 @@
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering, fence};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
@@ -64,8 +64,7 @@ impl Upstream {
         let outcome = if waiting >= limits.queue {
             Err(Refused::Full)
         } else {
-            let longest: Duration = limits.queue_timeout.into();
-            let longest = left.map_or(longest, |left| left.min(longest));
+            let longest = self.queue_timeout(left);
             let chosen =
                 tokio::time::timeout(longest, self.choose_when_left(room, choice, waiting > 0))
                     .await;
@@ -76,6 +75,42 @@ impl Upstream {
             return Err(refused);
         }
         outcome
+    }
+
+    /// Waits until a request has left an endpoint that is full, for who cannot go to the others: until `deadline`, if it
+    /// may wait at all. Comes back at once if fewer are full than when it looked.
+    pub(crate) async fn some_leaves(&self, full: usize, deadline: Instant) -> Result<(), Refused> {
+        let room: &Arc<Room> = &self.states.room;
+        let waiting = room.waiting.fetch_add(1, Ordering::SeqCst);
+        let _waiting = Waiting(room);
+        let outcome = if waiting >= self.config.limits.queue {
+            Err(Refused::Full)
+        } else {
+            let mut left = pin!(room.left.notified());
+            left.as_mut().enable();
+            // Whoever leaves from here on sees that somebody waits.
+            fence(Ordering::SeqCst);
+            if self.full() < full {
+                return Ok(());
+            }
+            let told = tokio::time::timeout_at(deadline.into(), left).await;
+            told.map_err(|_| Refused::TooLate)
+        };
+        if let Err(refused) = outcome {
+            self.metrics.overflowed(refused == Refused::TooLate);
+        }
+        outcome
+    }
+
+    /// How many endpoints could be chosen if they were not full.
+    pub(crate) fn full(&self) -> usize {
+        self.roster.load().full()
+    }
+
+    /// How long a request may wait for room.
+    pub(crate) fn queue_timeout(&self, left: Option<Duration>) -> Duration {
+        let longest: Duration = self.config.limits.queue_timeout.into();
+        left.map_or(longest, |left| left.min(longest))
     }
 
     /// Who comes `behind` others takes no place before them.

@@ -114,6 +114,12 @@ impl Roster {
         members.any(|member| !member.is_full())
     }
 
+    /// How many endpoints can be chosen but for being full.
+    pub(super) fn full(&self) -> usize {
+        let members = self.groups.iter().flat_map(|group| &group.members);
+        members.filter(|member| member.is_full()).count()
+    }
+
     /// The endpoint of an attempt. `None` if none is usable, or all are full.
     pub(super) fn choose(&self, wanted: &Wanted<'_>) -> Option<&Member> {
         let chosen = self.choose_any(wanted)?;

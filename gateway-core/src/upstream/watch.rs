@@ -325,6 +325,15 @@ impl Watched {
         self.with(|slot| slot.fired = None);
     }
 
+    /// Nothing is wanted of the attempt any more: if it is one stream of several, it ends, and it alone.
+    pub(crate) fn give_up(&self) {
+        self.with(|slot| {
+            if let Some(Line::Stream(cut)) = &slot.line {
+                cut.give_up();
+            }
+        });
+    }
+
     /// The exchange has failed: its connection is no longer this request's.
     pub(crate) fn detach(&self) {
         if !self.attached.load(Ordering::Relaxed) {

@@ -35,6 +35,8 @@ pub enum Field {
     PluginMs,
     /// Each plugin by name, in milliseconds.
     Plugins,
+    /// Name of the plugin that answered or failed, so that the request ended there.
+    EndedBy,
     /// Name of the listener.
     Listener,
     /// Name of the route.
@@ -86,6 +88,7 @@ pub const DEFAULT_FIELDS: &[Field] = &[
     DurationMs,
     StatusSource,
     Failure,
+    EndedBy,
     Listener,
     Route,
     Upstream,
@@ -108,7 +111,7 @@ pub const DEFAULT_FIELDS: &[Field] = &[
 
 impl Field {
     /// Every field, in the order of the type.
-    pub const ALL: [Field; 33] = [
+    pub const ALL: [Field; 34] = [
         Time,
         Method,
         Scheme,
@@ -124,6 +127,7 @@ impl Field {
         FirstByteMs,
         PluginMs,
         Plugins,
+        EndedBy,
         Listener,
         Route,
         Upstream,
@@ -162,6 +166,7 @@ impl Field {
             FirstByteMs => "first_byte_ms",
             PluginMs => "plugin_ms",
             Plugins => "plugins",
+            EndedBy => "ended_by",
             Listener => "listener",
             Route => "route",
             Upstream => "upstream",

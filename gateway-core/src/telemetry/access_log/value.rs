@@ -49,6 +49,7 @@ impl<'a> Value<'a> {
             Field::FirstByteMs => Value::Millis(record.phases.upstream_first_byte?),
             Field::PluginMs => Value::Millis(record.phases.plugins),
             Field::Plugins => Value::Plugins(record.plugin_times),
+            Field::EndedBy => name(record.ended_by?),
             Field::Listener => name(record.listener),
             Field::Route => name(record.route?),
             Field::Upstream => name(record.upstream?),

@@ -270,9 +270,10 @@ impl Breaker {
     fn half_open(&self, until: u64) {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         if self.until.load(Ordering::Acquire) == until {
+            // The phase first: whoever is counted from here on reads it.
+            self.phase.fetch_add(1, Ordering::AcqRel);
             self.probing.store(0, Ordering::Release);
             self.probed.store(0, Ordering::Release);
-            self.phase.fetch_add(1, Ordering::AcqRel);
             self.until.store(HALF, Ordering::Release);
             self.who.metrics.breaker_changed(BreakerChange::HalfOpen);
         }

@@ -31,6 +31,9 @@ pub(super) struct Dns {
     /// For the addresses of IPv4, and everything else.
     ipv4: TokioResolver,
     ipv6: TokioResolver,
+    /// For the name itself: which of those that the machine's list of domains makes of it is the one. `None` where it
+    /// is used as it is.
+    either: Option<TokioResolver>,
     question: Question,
     hosts: BTreeMap<String, Host>,
     config: DiscoverConfig,
@@ -41,6 +44,8 @@ pub(super) struct Dns {
 /// What is known of a host that addresses are looked up of.
 struct Host {
     choice: Choice,
+    /// The name that is asked for, once it is known.
+    name: Option<String>,
     ipv4: Vec<IpAddr>,
     ipv6: Vec<IpAddr>,
     /// The last look asked for it.
@@ -60,7 +65,15 @@ impl Dns {
             // The config's checks let nothing else through.
             (None, None) => return Err("there is no name to look up".to_owned()),
         };
+        let either = match config.family {
+            Family::Ipv4 => LookupIpStrategy::Ipv4Only,
+            Family::Ipv6 => LookupIpStrategy::Ipv6Only,
+            _ => LookupIpStrategy::Ipv4AndIpv6,
+        };
+        // A server that is written is asked for names as they are.
+        let searches = config.server.is_none();
         Ok(Self {
+            either: searches.then(|| resolver(config, either)).transpose()?,
             ipv4: resolver(config, LookupIpStrategy::Ipv4Only)?,
             ipv6: resolver(config, LookupIpStrategy::Ipv6Only)?,
             question,
@@ -95,18 +108,36 @@ impl Dns {
     /// answers for they are what they were.
     async fn addresses(&mut self, host: &str, port: u16) -> Result<(Vec<IpAddr>, Instant), String> {
         let family = self.config.family;
+        let known = self.hosts.entry(host.to_owned()).or_insert_with(|| Host::new(family));
+        known.wanted = true;
+        let is_settled = known.name.is_some();
+        if !is_settled {
+            known.name = Some(settled(self.either.as_ref(), host).await?);
+        }
+        let mut looked = self.look_up(host, port).await;
+        if is_settled && matches!(looked, Err((_, true))) && self.either.is_some() {
+            // There is none by that name any more; the list of domains may lead to another.
+            let name = settled(self.either.as_ref(), host).await?;
+            self.hosts.entry(host.to_owned()).or_insert_with(|| Host::new(family)).name =
+                Some(name);
+            looked = self.look_up(host, port).await;
+        }
+        looked.map_err(|(fault, _)| fault)
+    }
+
+    /// The addresses of a name that is settled. If there are none: why, and whether that was answered.
+    async fn look_up(
+        &mut self,
+        host: &str,
+        port: u16,
+    ) -> Result<(Vec<IpAddr>, Instant), (String, bool)> {
+        let family = self.config.family;
+        let known = self.hosts.entry(host.to_owned()).or_insert_with(|| Host::new(family));
+        let name = known.name.as_deref().unwrap_or(host);
         let ask = async |resolver: &TokioResolver, unwanted: Family| {
-            if family == unwanted { None } else { Some(resolver.lookup_ip(host).await) }
+            if family == unwanted { None } else { Some(resolver.lookup_ip(name).await) }
         };
         let asked = tokio::join!(ask(&self.ipv4, Family::Ipv6), ask(&self.ipv6, Family::Ipv4));
-        let new = || Host {
-            choice: Choice::new(family),
-            ipv4: Vec::new(),
-            ipv6: Vec::new(),
-            wanted: true,
-        };
-        let known = self.hosts.entry(host.to_owned()).or_insert_with(new);
-        known.wanted = true;
         let mut until = None;
         let mut faults = Vec::new();
         let answers = [(asked.0, &mut known.ipv4, false), (asked.1, &mut known.ipv6, true)];
@@ -134,14 +165,17 @@ impl Dns {
         let asked = 1 + usize::from(![Family::Ipv4, Family::Ipv6].contains(&family));
         let all_failed = faults.len() == asked && faults.iter().all(|(answered, _)| !answered);
         if found.is_empty() || all_failed && matches!(self.question, Question::Addresses { .. }) {
+            let all_answered = faults.iter().all(|(answered, _)| *answered);
             // What went wrong says more than that there is none of the other family.
             faults.sort_by_key(|(answered, _)| *answered);
             let fault = faults.into_iter().next().map(|(_, fault)| fault);
-            return Err(fault.unwrap_or_else(|| format!("{host} has no address")));
+            let fault = fault.unwrap_or_else(|| format!("{host} has no address"));
+            return Err((fault, all_answered));
         }
         let used = known.choice.of(found, port).await;
         if used.is_empty() {
-            return Err(format!("{host} has no address of the family that is wanted"));
+            let fault = format!("{host} has no address of the family that is wanted");
+            return Err((fault, false));
         }
         Ok((used, until.unwrap_or_else(Instant::now)))
     }
@@ -185,6 +219,25 @@ impl Dns {
             None => Ok((endpoints, until)),
         }
     }
+}
+
+impl Host {
+    fn new(family: Family) -> Self {
+        let (ipv4, ipv6) = (Vec::new(), Vec::new());
+        Self { choice: Choice::new(family), name: None, ipv4, ipv6, wanted: true }
+    }
+}
+
+/// The one name that addresses of both families are asked for. If each family went through the list of domains by
+/// itself, the addresses of two machines could come together.
+async fn settled(either: Option<&TokioResolver>, host: &str) -> Result<String, String> {
+    let Some(resolver) = either.filter(|_| !host.ends_with('.')) else {
+        return Ok(host.to_owned());
+    };
+    let found = resolver.lookup_ip(host).await.map_err(|error| format!("{host}: {error}"))?;
+    let mut name = found.query().name().clone();
+    name.set_fqdn(true);
+    Ok(name.to_utf8())
 }
 
 /// A resolver by the config, or by the machine's.

@@ -23,7 +23,7 @@ pub(super) enum Received {
     Http2 {
         stream: RecvStream,
         /// Held until the stream is over.
-        _place: Place,
+        place: Place,
     },
     Http1 {
         body: Incoming,
@@ -48,8 +48,9 @@ impl Received {
             }
             Self::Http1 { body, trailers, read, .. } => loop {
                 let Some(frame) = body.frame().await else {
-                    *read = true;
-                    return Ok(None);
+                    // Whoever looks at bodies is told that it ends; trailers tell it too.
+                    let last = !std::mem::replace(read, true) && trailers.is_none();
+                    return Ok(last.then(Bytes::new));
                 };
                 let frame = frame.map_err(|error| failed_http1(error, false))?;
                 match frame.into_data() {

@@ -12,6 +12,8 @@ use tokio::sync::Notify;
 pub(crate) struct Cut {
     cut: AtomicBool,
     full: AtomicBool,
+    /// It ends for a reason of its own, which says nothing of its connection.
+    alone: AtomicBool,
     told: Notify,
 }
 
@@ -20,6 +22,16 @@ impl Cut {
     pub(crate) fn now(&self) {
         self.cut.store(true, Ordering::SeqCst);
         self.told.notify_waiters();
+    }
+
+    /// Ends the stream, for a reason that says nothing of its connection.
+    pub(crate) fn give_up(&self) {
+        self.alone.store(true, Ordering::SeqCst);
+        self.now();
+    }
+
+    pub(super) fn is_alone(&self) -> bool {
+        self.alone.load(Ordering::SeqCst)
     }
 
     /// Whether nothing more can be sent on it for now.

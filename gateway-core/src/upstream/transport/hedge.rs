@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use pingora::{Error, Result};
+use pingora::{Error, ErrorType, Result};
 
 use super::answer::Answer;
 use crate::telemetry::RetryReason;
@@ -169,16 +169,18 @@ impl Hedge {
             answer = first.as_mut() => match answer {
                 Ok(answer) => Ok(answer),
                 Err(failed) => {
-                    let at = Instant::now();
+                    // Noted before the second is waited for: the wait may be ended.
+                    self.first_fails((failed, Instant::now()));
                     match second.await {
                         Ok(answer) => {
-                            self.first_fails((failed, at));
                             self.wins();
                             Ok(answer)
                         }
                         Err(error) => {
+                            let first = self.take_first_failure();
+                            let both = first.map_or_else(no_failure, |(failed, _)| failed);
                             self.fails(error);
-                            Err(failed)
+                            Err(both)
                         }
                     }
                 }
@@ -195,4 +197,9 @@ impl Hedge {
             },
         }
     }
+}
+
+/// Nobody but the race takes a failure out while it runs.
+fn no_failure() -> Box<Error> {
+    Error::new(ErrorType::InternalError)
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
+use h2::PingPong;
 use h2::client::{Connection, SendRequest};
 use pingora::protocols::{SocketDigest, UniqueID};
 use pingora::{Error, ErrorType};
@@ -23,6 +24,8 @@ const CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
 const HEADER_LIST: u32 = 64 * 1024;
 /// How much of requests' bodies may wait on one stream to be sent.
 const SEND_BUFFER: usize = 256 * 1024;
+/// How long an endpoint that is doubted may take to answer a ping.
+const PONG: Duration = Duration::from_secs(5);
 
 /// One connection.
 pub(super) struct Http2 {
@@ -35,6 +38,8 @@ pub(super) struct Http2 {
     state: Mutex<State>,
     /// The last stream is gone.
     idle: Notify,
+    /// Somebody doubts that the endpoint is still there.
+    doubted: Notify,
 }
 
 #[derive(Default)]
@@ -65,12 +70,14 @@ impl Http2 {
         // What an endpoint says first is how many streams it takes, so that whoever has its answer to
         // a ping knows, and knows that it speaks HTTP/2 at all.
         let mut pings = connection.ping_pong().expect("it is taken once");
-        let mut pong = pin!(pings.ping(h2::Ping::opaque()));
-        let first = poll_fn(|cx| match pong.as_mut().poll(cx) {
-            Poll::Ready(pong) => Poll::Ready(pong.map(drop)),
-            Poll::Pending => connection.poll_unpin(cx),
-        });
-        first.await.map_err(failed)?;
+        {
+            let mut pong = pin!(pings.ping(h2::Ping::opaque()));
+            let first = poll_fn(|cx| match pong.as_mut().poll(cx) {
+                Poll::Ready(pong) => Poll::Ready(pong.map(drop)),
+                Poll::Pending => connection.poll_unpin(cx),
+            });
+            first.await.map_err(failed)?;
+        }
         if connection.max_concurrent_send_streams() == 0 {
             return Error::e_explain(ErrorType::InvalidH2, "the endpoint takes no streams");
         }
@@ -82,8 +89,9 @@ impl Http2 {
             most: transport.streams,
             state: Mutex::default(),
             idle: Notify::new(),
+            doubted: Notify::new(),
         });
-        tokio::spawn(drive(connection, http2.clone(), transport.keepalive));
+        tokio::spawn(drive(connection, pings, http2.clone(), transport.keepalive));
         Ok(http2)
     }
 
@@ -104,6 +112,22 @@ impl Http2 {
         self.state().retired = true;
         // Its driver may wait for the next stream.
         self.idle.notify_one();
+    }
+
+    /// Has the endpoint asked whether it is still there: a connection that answers nothing is closed.
+    pub(super) fn doubt(&self) {
+        self.doubted.notify_one();
+    }
+
+    /// Comes back when the endpoint did not answer whoever doubted it.
+    async fn is_silent(&self, pings: &mut PingPong) {
+        loop {
+            self.doubted.notified().await;
+            let pong = tokio::time::timeout(PONG, pings.ping(h2::Ping::opaque()));
+            if !matches!(pong.await, Ok(Ok(_))) {
+                return;
+            }
+        }
     }
 
     /// The same, unless it has a stream. Says whether it takes no more.
@@ -175,7 +199,12 @@ impl Drop for Place {
 }
 
 /// Runs a connection until it ends, or nobody needs it any more.
-async fn drive(connection: Connection<Wire, Bytes>, http2: Arc<Http2>, keepalive: Duration) {
+async fn drive(
+    connection: Connection<Wire, Bytes>,
+    mut pings: PingPong,
+    http2: Arc<Http2>,
+    keepalive: Duration,
+) {
     tokio::select! {
         outcome = connection => {
             if let Err(error) = outcome {
@@ -183,6 +212,9 @@ async fn drive(connection: Connection<Wire, Bytes>, http2: Arc<Http2>, keepalive
             }
         }
         () = http2.is_left(keepalive) => {}
+        () = http2.is_silent(&mut pings) => {
+            tracing::debug!("a connection of HTTP/2 to an endpoint is dead");
+        }
     }
     http2.retire();
 }

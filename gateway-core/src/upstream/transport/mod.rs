@@ -28,7 +28,7 @@ use crate::config::{ProxyProtocol, UpstreamConfig, UpstreamProtocol};
 pub(crate) use connector::Connector;
 pub(crate) use cut::{Cut, cut_of};
 pub(super) use dial::{Offer, introduction, own_introduction};
-pub(crate) use hedge::{Hedge, Second};
+pub(crate) use hedge::{Failed, Hedge, Second};
 pub(crate) use tls::Tls;
 pub(super) use wire::Wire;
 

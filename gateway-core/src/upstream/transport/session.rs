@@ -127,8 +127,10 @@ impl State {
             biased;
             outcome = what => Ok(outcome),
             () = ends(&self.cut, longest) => {
-                // Whatever hangs there is nothing for the next request.
-                self.shared.iter().for_each(|shared| shared.retire());
+                if !self.cut.is_alone() {
+                    // Whatever hangs there is nothing for the next request.
+                    self.shared.iter().for_each(|shared| shared.retire());
+                }
                 Error::e_explain(ErrorType::ReadTimedout, "the stream was ended")
             }
         }
@@ -160,7 +162,17 @@ impl State {
             return self.wait(first.as_mut(), self.read_timeout).await?;
         };
         let begin = |place| second(hedge.clone(), pools, place, head);
-        self.wait(hedge.race(&mut first, begin), self.read_timeout).await?
+        let answer = self.wait(hedge.race(&mut first, begin), self.read_timeout).await??;
+        let winner = match &answer.body {
+            Received::Http2 { place, .. } => Some(place.0.clone()),
+            Received::Http1 { .. } => None,
+        };
+        let same = |first: &Arc<Http2>| winner.as_ref().is_some_and(|own| Arc::ptr_eq(own, first));
+        if let Some(silent) = self.shared.as_ref().filter(|first| !same(first)) {
+            silent.doubt();
+        }
+        self.shared = winner;
+        Ok(answer)
     }
 }
 
@@ -200,7 +212,7 @@ async fn send(place: Place, head: &RequestHeader, end: bool) -> Result<(Try, Sen
         });
         let (parts, body) = answer?.into_parts();
         one_length(&parts.headers)?;
-        Ok(Answer { head: parts.into(), body: Received::Http2 { stream: body, _place: place } })
+        Ok(Answer { head: parts.into(), body: Received::Http2 { stream: body, place } })
     };
     Ok((Box::pin(answer), stream))
 }

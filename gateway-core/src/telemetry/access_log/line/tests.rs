@@ -58,15 +58,16 @@ fn the_default_line_follows_the_semantic_conventions() {
 fn chosen_fields_come_in_their_order_and_the_share_of_a_sample_last() {
     let record = RequestRecord {
         plugin_times: &[("jwt", Duration::from_micros(30))],
+        ended_by: Some("jwt"),
         failure: Some(FailureCode::U4),
         ..RequestRecord::sample()
     };
 
-    let fields = [Field::Query, Field::Failure, Field::Plugins, Field::AttemptList];
+    let fields = [Field::Query, Field::Failure, Field::EndedBy, Field::Plugins, Field::AttemptList];
     assert_eq!(
         line(Format::Json, &fields, &record, 0.25),
         concat!(
-            r#"{"url.query":"page=2&sort=name","failure":"U4","plugins":{"jwt":0.030},"#,
+            r#"{"url.query":"page=2&sort=name","failure":"U4","ended_by":"jwt","plugins":{"jwt":0.030},"#,
             r#""attempt_list":[{"endpoint":"10.0.0.1:8080","status":200,"started_ms":0.080,"#,
             r#""duration_ms":12.000,"connect_ms":0.900,"reused":false}],"sample":0.25}"#,
             "\n"
