@@ -5,9 +5,11 @@
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header};
 use pingora_http::RequestHeader;
+use smallvec::SmallVec;
 
+use super::client::{FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO};
 use super::seen::Seen;
 use crate::plugin::Reply;
 use crate::routing::{HostText, LastHost, Target, normalise, split_target};
@@ -36,6 +38,9 @@ pub(super) fn admit(
     if seen.expect {
         check_expectation(&head.headers)?;
     }
+    if seen.connection {
+        leave_nominated(head)?;
+    }
     let host = host(head, last_host)?;
     complete_host(head)?;
     normalise_target(head)?;
@@ -51,6 +56,50 @@ fn complete_host(head: &mut RequestHeader) -> Result<(), Box<Reply>> {
     let own = head.uri.authority().map(|authority| authority.as_str());
     let Some(authority) = own.or_else(|| absolute(head)).map(str::to_owned) else { return Ok(()) };
     head.insert_header("Host", authority).map_err(|_| bad_request("the Host is not valid"))
+}
+
+/// What `Connection` cannot take away: the host, what proxies tell of the client, the framing of the message.
+const PROTECTED: [HeaderName; 4] = [header::HOST, FORWARDED_FOR, FORWARDED_PROTO, FORWARDED_HOST];
+const FRAMING: [HeaderName; 2] = [header::CONTENT_LENGTH, header::TRANSFER_ENCODING];
+/// What `Connection` may say that is no field.
+const OPTIONS: [&str; 3] = ["close", "keep-alive", "upgrade"];
+/// No client names more.
+const NOMINATED: usize = 32;
+
+/// Leaves behind the fields that `Connection` names (RFC 9110, section 7.6.1). Before anybody looks at the head: what
+/// plugins put in later is not the client's to take away.
+fn leave_nominated(head: &mut RequestHeader) -> Result<(), Box<Reply>> {
+    let fields = head.headers.get_all(header::CONNECTION).iter();
+    let options = fields.flat_map(|field| field.as_bytes().split(|byte| *byte == b','));
+    let mut kept: SmallVec<[&'static str; 2]> = SmallVec::new();
+    let mut named: SmallVec<[HeaderName; 4]> = SmallVec::new();
+    let mut alone = true;
+    for option in options.map(<[u8]>::trim_ascii).filter(|option| !option.is_empty()) {
+        let is = |own: &&&str| option.eq_ignore_ascii_case(own.as_bytes());
+        if let Some(known) = OPTIONS.iter().find(is) {
+            kept.push(known);
+            continue;
+        }
+        alone = false;
+        let name = HeaderName::from_bytes(option).ok();
+        let name = name.filter(|name| !PROTECTED.contains(name) && named.len() < NOMINATED);
+        let Some(name) = name else {
+            return Err(bad_request("`Connection` names a field that is not its to take away"));
+        };
+        named.push(name);
+    }
+    if alone {
+        return Ok(());
+    }
+    for name in named.iter().filter(|name| !FRAMING.contains(name)) {
+        head.remove_header(name);
+    }
+    head.remove_header(&header::CONNECTION);
+    if !kept.is_empty() {
+        let kept = kept.join(", ");
+        head.insert_header(header::CONNECTION, kept).map_err(|_| bad_request("`Connection`"))?;
+    }
+    Ok(())
 }
 
 fn check_framing(
@@ -252,6 +301,29 @@ mod tests {
         for (target, expected) in cases {
             let (host, path) = outcome(target, &[("Host", "A.example.:80")]).unwrap();
             assert_eq!((host.as_str(), path.as_str()), ("a.example", expected));
+        }
+    }
+
+    #[test]
+    fn what_the_connection_names_is_gone_before_anybody_looks() {
+        let left = |fields: &[(&'static str, &str)]| {
+            let (mut head, raw) = head("/", &[&[("Host", "a")], fields].concat());
+            let seen = Seen::of(&head.headers);
+            let admitted = admit(&mut head, Some(&raw), &seen, &limits(), &LastHost::default());
+            admitted.map_err(|reply| reply.status.as_u16())?;
+            let all = head.headers.iter();
+            let mut all: Vec<_> = all.map(|(name, value)| format!("{name}={value:?}")).collect();
+            all.sort();
+            Ok(all.join(" ").replace('"', ""))
+        };
+        let fields = [("Connection", "Keep-Alive, x-own, Content-Length"), ("X-Own", "1")];
+        assert_eq!(left(&fields).as_deref(), Ok("connection=keep-alive host=a"));
+        let fields = [("Connection", "x-own"), ("Connection", "Upgrade"), ("x-kept", "1")];
+        assert_eq!(left(&fields).as_deref(), Ok("connection=upgrade host=a x-kept=1"));
+        assert_eq!(left(&[("Connection", "x-own"), ("x-own", "1")]).as_deref(), Ok("host=a"));
+        let many = "x, ".repeat(40);
+        for option in ["Host", "X-Forwarded-For", ":path", "\"x\"", "a b", &many] {
+            assert_eq!(left(&[("Connection", option)]), Err(400), "{option}");
         }
     }
 

@@ -9,6 +9,7 @@ use crate::telemetry::trace::{TRACEPARENT, TRACESTATE};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Seen {
     pub(super) expect: bool,
+    pub(super) connection: bool,
     pub(super) transfer_encoding: bool,
     pub(super) content_length: bool,
     /// More than one field of cookies.
@@ -33,6 +34,8 @@ impl Seen {
                 seen.content_length = true;
             } else if name == header::TRANSFER_ENCODING {
                 seen.transfer_encoding = true;
+            } else if name == header::CONNECTION {
+                seen.connection = true;
             } else if name == header::EXPECT {
                 seen.expect = true;
             } else if name == TRACEPARENT {
@@ -49,8 +52,15 @@ impl Seen {
 
 /// Whether a field tells of the client what only a proxy may tell.
 pub(super) fn is_claim(name: &HeaderName) -> bool {
-    let name = name.as_str();
-    name.starts_with("x-forwarded-") || name == "x-real-ip"
+    // What reads fields as variables (CGI, RFC 3875, section 4.1.18) takes `_` for `-`.
+    let is = |wanted: &str, name: &str| {
+        let same = |(own, byte): (u8, u8)| own == byte || (own == b'-' && byte == b'_');
+        wanted.len() == name.len() && wanted.bytes().zip(name.bytes()).all(same)
+    };
+    let (name, forwarded) = (name.as_str(), "x-forwarded-");
+    name.starts_with('x')
+        && (name.get(..forwarded.len()).is_some_and(|start| is(forwarded, start))
+            || is("x-real-ip", name))
 }
 
 #[cfg(test)]
@@ -77,6 +87,10 @@ mod tests {
         assert_eq!(seen(&["cookie", "A", "Cookie"]), Seen { several_cookies: true, ..none() });
         assert_eq!(seen(&["TraceParent"]), Seen { traceparent: true, ..none() });
         assert_eq!(seen(&["tracestate"]), Seen { tracestate: true, ..none() });
+        assert_eq!(seen(&["Connection"]), Seen { connection: true, ..none() });
+        assert_eq!(seen(&["X_Forwarded_For"]), Seen { claims: true, ..none() });
+        assert_eq!(seen(&["X-Real_IP"]), Seen { claims: true, ..none() });
+        assert_eq!(seen(&["X-Real-IPs"]), none());
         assert_eq!(seen(&["X-Real-IP"]), Seen { claims: true, ..none() });
         assert_eq!(seen(&["X-Forwarded-Prefix"]), Seen { claims: true, ..none() });
     }
