@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use crate::config::ConsumerConfig;
+use crate::config::{ConsumerConfig, SubjectConfig};
 use crate::plugin::Fact;
 
 /// A caller known by name.
@@ -39,6 +39,8 @@ impl Consumer {
 #[derive(Default)]
 pub struct Consumers {
     by_subject: HashMap<Box<str>, Arc<Consumer>>,
+    /// By issuer, and what that one calls them.
+    by_issued: HashMap<(Box<str>, Box<str>), Arc<Consumer>>,
     /// By the SHA-256 of the key: a lookup that takes longer for a better guess tells nothing of keys.
     by_key: HashMap<[u8; 32], Arc<Consumer>>,
     names: Box<[Box<str>]>,
@@ -63,9 +65,15 @@ impl Consumers {
                 labels: config.labels.clone(),
                 group_fact: Fact::list(config.groups.iter().map(String::as_str)),
             });
-            let subjects = config.subjects.iter().chain([&config.name]);
-            for subject in subjects {
-                consumers.by_subject.insert(subject.as_str().into(), consumer.clone());
+            let subjects = config.subjects.iter().map(SubjectConfig::parts);
+            for (issuer, subject) in subjects.chain([(None, config.name.as_str())]) {
+                match issuer {
+                    None => consumers.by_subject.insert(subject.into(), consumer.clone()),
+                    Some(issuer) => {
+                        let place = (issuer.into(), subject.into());
+                        consumers.by_issued.insert(place, consumer.clone())
+                    }
+                };
             }
             for place in 0..config.keys.len() {
                 let Some(secret) = key(index, place) else { continue };
@@ -78,9 +86,12 @@ impl Consumers {
         (consumers, taken)
     }
 
-    /// The consumer of this name, or that issuers of tokens call by this subject.
-    pub fn by_subject(&self, subject: &str) -> Option<&Arc<Consumer>> {
-        self.by_subject.get(subject)
+    /// The consumer that this issuer of tokens calls by this subject, that any does, or of this name.
+    pub fn by_subject(&self, issuer: Option<&str>, subject: &str) -> Option<&Arc<Consumer>> {
+        let issued = issuer
+            .filter(|_| !self.by_issued.is_empty())
+            .and_then(|issuer| self.by_issued.get(&(Box::from(issuer), Box::from(subject))));
+        issued.or_else(|| self.by_subject.get(subject))
     }
 
     /// The consumer whose API key this is.
@@ -110,7 +121,7 @@ mod tests {
 
     #[test]
     fn consumers_are_found_by_name_subject_and_key_and_no_key_is_of_two() {
-        let config = "[{name: app, subjects: [auth0|1], groups: [gold], keys: [a, b]}, \
+        let config = "[{name: app, subjects: [auth0|1, {issuer: i, subject: x}], groups: [gold], keys: [a, b]}, \
                        {name: other, keys: [c, a]}]";
         let list: Vec<ConsumerConfig> = serde_yaml::from_str(config).unwrap();
         let keys = [["k-a", "k-b"], ["k-c", "k-a"]];
@@ -120,8 +131,10 @@ mod tests {
 
         let name = |found: Option<&Arc<Consumer>>| found.map(|consumer| consumer.name.to_string());
         assert_eq!(taken, [(1, 1)]);
-        assert_eq!(name(consumers.by_subject("app")).as_deref(), Some("app"));
-        assert_eq!(name(consumers.by_subject("auth0|1")).as_deref(), Some("app"));
+        assert_eq!(name(consumers.by_subject(None, "app")).as_deref(), Some("app"));
+        assert_eq!(name(consumers.by_subject(Some("i"), "auth0|1")).as_deref(), Some("app"));
+        assert_eq!(name(consumers.by_subject(Some("i"), "x")).as_deref(), Some("app"));
+        assert_eq!(name(consumers.by_subject(Some("j"), "x")), None);
         assert_eq!(name(consumers.by_key("k-c")).as_deref(), Some("other"));
         assert_eq!(name(consumers.by_key("k-d")), None);
         assert!(consumers.has("other") && !consumers.has("auth0|1"));

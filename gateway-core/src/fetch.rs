@@ -1,6 +1,7 @@
 //! Fetching documents over HTTP, for plugins that need one from elsewhere, such as a set of keys.
 
 use std::io;
+use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -154,12 +155,15 @@ impl Fetcher {
             let body = body.map_err(|error| broken(&error))?.to_bytes();
             Ok(Fetched { headers: head.headers, body })
         };
-        // Driven here, not on a task of its own: the connection ends with the exchange.
+        // Driven here, not on a task of its own: the connection ends with the exchange. It may end before, with
+        // the answer whole.
+        let (mut exchange, mut connection) = (pin!(exchange), pin!(connection));
         tokio::select! {
-            outcome = exchange => outcome,
-            ended = connection => {
-                let why = ended.err().map_or("closed".to_owned(), |error| error.to_string());
-                Err(FetchError::Broken(format!("connection ended: {why}")))
+            biased;
+            outcome = exchange.as_mut() => outcome,
+            ended = connection.as_mut() => match ended {
+                Ok(()) => exchange.await,
+                Err(error) => Err(FetchError::Broken(format!("connection ended: {error}"))),
             }
         }
     }

@@ -72,6 +72,7 @@ impl Plugin for KeyAuth {
     fn build(config: Config, env: &BuildEnv<'_>) -> Result<Self, BuildError> {
         let mut error = BuildError::none();
         let places = Places::new(&config.from, &OptionPath::root().key("from"), &mut error);
+        places.conceal(env);
         let consumers = env.consumers();
         let challenge = match Challenge::new("ApiKey", &config.realm) {
             Ok(challenge) => challenge,

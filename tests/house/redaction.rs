@@ -96,6 +96,55 @@ fn what_goes_up_has_no_secrets_and_neither_has_the_log() {
 }
 
 #[test]
+fn what_the_config_names_is_secret_in_the_log_and_in_what_passes() {
+    let (origin, bodies) = keeping(answer("", b"ok"));
+    let besides = "redaction: {keys: [x-tenant-pin], patterns: ['EMP-[0-9]{6}']}\n";
+    let text = |rules: &str, options: &str| {
+        let fields = "format: json, fields: [url.path, url.query, user_agent.original]";
+        let text = config(&origin, options, "").replace("format: json", fields);
+        text.replace("plugins:", &format!("{rules}plugins:"))
+    };
+    let own = "{surfaces: [query, request_body], patterns: [{regex: 'no [a-z]+'}]}";
+    let gate = gate(&text(besides, own));
+    let ask = |target: &str| {
+        let body = r#"{"tenantPin": "1234", "x_tenant_pin": 9, "b": "of EMP-123456, no one"}"#;
+        let fields = format!("{JSON}User-Agent: EMP-123456\r\n");
+        assert_eq!(post(&gate, target, &fields, body).status, 200);
+    };
+
+    ask("/EMP-123456?X-Tenant-Pin=1234&a=EMP-12345");
+    let line = gate.log(1)[0].clone();
+    assert_eq!(line["url.path"], "/***");
+    assert_eq!(line["url.query"], "X-Tenant-Pin=***&a=EMP-12345");
+    assert_eq!(line["user_agent.original"], "***");
+    let seen = bodies.lock().expect("it lives")[0].clone();
+    assert_eq!(seen, r#"{"tenantPin": "1234", "x_tenant_pin": "***", "b": "of ***, ***"}"#);
+    assert!(origin.last_request().starts_with("POST /EMP-123456?X-Tenant-Pin=***&a=EMP-12345 "));
+
+    // The plugin may do without; the log does not.
+    gate.write(&text(besides, &own.replace("surfaces", "defaults: none, surfaces")));
+    gate.running().reload().expect("the config is good");
+    ask("/EMP-123456?x_tenant_pin=1234");
+    assert_eq!(gate.log(2)[1]["url.query"], "x_tenant_pin=***");
+    assert!(bodies.lock().expect("it lives")[1].contains("of EMP-123456, ***"));
+    // And nothing is secret that the config no longer names.
+    gate.write(&text("", own));
+    gate.running().reload().expect("the config is good");
+    ask("/EMP-123456?x_tenant_pin=1234");
+    assert_eq!(gate.log(3)[2]["url.query"], "x_tenant_pin=1234");
+
+    for (rules, place) in [
+        ("redaction: {patterns: ['(']}\n", "redaction.patterns[0]: not a regular expression"),
+        ("redaction: {patterns: ['x*']}\n", "redaction.patterns[0]: it finds nothing"),
+        ("redaction: {keys: ['-']}\n", "redaction.keys[0]: no name"),
+    ] {
+        gate.write(&text(rules, own));
+        let faults = gate.running().reload().expect_err("it is refused").to_string();
+        assert!(faults.contains(place), "{faults}");
+    }
+}
+
+#[test]
 fn what_comes_down_has_no_secrets_whatever_it_is_coded_as() {
     let plain = format!("{{\"a\": \"{SECRET}\", \"n\": [1, 2]}}");
     let mut gzip = Command::new("gzip")

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use gateway_core::Gateway;
 use gateway_tests::{Certificates, Client, Gate, Origin, Program, eventually};
 
+const SECRET: &str = "a secret of at least thirty-two bytes";
 const ALGORITHMS: [&str; 5] = ["RS256", "PS256", "ES256", "ES384", "EdDSA"];
 
 struct Issuer(Mutex<Program>);
@@ -178,6 +179,106 @@ fn keys_outlive_their_server_for_as_long_as_they_may() {
     assert!(checks(&gate, "unchecked") > 0.0);
     issuer.tell("answer keys");
     eventually("keys are fetched again", || status(&gate, &fresh) == 200);
+}
+
+#[test]
+fn keys_may_come_on_a_connection_that_ends_with_them() {
+    let (issuer, origin) = (Issuer::start(), Origin::saying("ok"));
+    issuer.tell("answer closing");
+    let gate = gate(&config(&issuer, &origin, "discovery: true, stale_for: 0s"));
+    for _ in 0..3 {
+        assert_eq!(status(&gate, &issuer.token("RS256", "")), 200);
+    }
+    assert_eq!((fetched(&gate, "success"), fetched(&gate, "failure")), (1.0, 0.0));
+}
+
+#[test]
+fn whose_a_token_is_depends_on_who_issued_it() {
+    let (one, other, origin) = (Issuer::start(), Issuer::start(), Origin::saying("ok"));
+    let (first, second) = (one.url(), other.url());
+    let config = format!(
+        "version: 1\nadmin: {{address: \"127.0.0.1:0\"}}\naccess_log: {{output: LOG, format: json}}\n\
+         consumers:\n- {{name: app, subjects: [{{issuer: \"{first}\", subject: u1}}]}}\n\
+         - {{name: both, subjects: [u2]}}\n- {{name: rival, subjects: [{{issuer: \"{second}\", subject: u1}}]}}\n\
+         plugins:\n- kind: jwt\n  options:\n    issuers:\n    \
+         - {{issuer: \"{first}\", audience: [api], jwks: {{discovery: true}}, consumer: {{}}}}\n    \
+         - {{issuer: \"{second}\", audience: [api], jwks: {{discovery: true}}, consumer: {{required: true}}}}\n    \
+         - {{issuer: \"https://nobody.example\", keys: [{{secret: \"{SECRET}\", algorithm: HS256}}]}}\n    \
+         headers: {{x-user: sub, x-roles: roles}}\n\
+         listeners: [{{name: public, address: \"127.0.0.1:0\"}}]\n\
+         upstreams: [{{name: origin, endpoints: [\"{}\"]}}]\n\
+         routes: [{{name: all, match: {{path: /}}, upstream: origin}}]\n",
+        origin.address()
+    );
+    let gate = gate(&config);
+    let whose = |issuer: &Issuer, subject: &str, line: usize| {
+        let status = status(&gate, &issuer.token("EdDSA", &format!(", \"sub\": \"{subject}\"")));
+        (status, gate.log(line)[line - 1]["consumer"].as_str().map(str::to_owned))
+    };
+    let is = |name: &str| (200, Some(name.to_owned()));
+    assert_eq!(whose(&one, "u1", 1), is("app"));
+    assert_eq!(whose(&other, "u1", 2), is("rival"));
+    assert_eq!(whose(&one, "u2", 3), is("both"));
+    assert_eq!(whose(&other, "u2", 4), is("both"));
+    assert_eq!(whose(&one, "u3", 5), (200, None));
+    assert_eq!(whose(&other, "u3", 6).0, 403);
+    // What a field cannot say without being read otherwise does not go up.
+    status(&gate, &one.token("EdDSA", ", \"roles\": [\"a\", \"b\"]"));
+    assert_eq!(origin.last_fields("x-roles"), ["a,b"]);
+    status(&gate, &one.token("EdDSA", ", \"roles\": [\"a,admin\"]"));
+    assert!(origin.last_fields("x-roles").is_empty());
+
+    let together = config.replace("headers: {x-user", "consumer: {}\n    headers: {x-user");
+    let faults = Gateway::builder().plugins(gateway_plugins::all()).config_text(together).check();
+    let faults = faults.err().expect("it is refused").to_string();
+    assert!(faults.contains("options.consumer: which issuer's?"), "{faults}");
+}
+
+#[test]
+fn nobody_else_says_who_a_caller_is_however_it_is_spelled() {
+    let (issuer, origin) = (Issuer::start(), Origin::saying("ok"));
+    let gate = gate(
+        &config(&issuer, &origin, "discovery: true").replace("consumer: {}", "anonymous: true"),
+    );
+    let token = issuer.token("RS256", ", \"sub\": \"u|7\"");
+    for spelled in ["X-User", "x_user", "X_USER"] {
+        let fields = format!("Host: a\r\n{spelled}: root\r\n");
+        assert_eq!(gate.exchange(format!("GET / HTTP/1.1\r\n{fields}\r\n")).status, 200);
+        assert!(
+            !origin.last_request().to_lowercase().contains("root"),
+            "{}",
+            origin.last_request()
+        );
+    }
+    // What plugins say a client cannot have taken away.
+    let fields =
+        format!("Host: a\r\nConnection: close, X-User\r\nAuthorization: Bearer {token}\r\n");
+    assert_eq!(gate.exchange(format!("GET / HTTP/1.1\r\n{fields}\r\n")).status, 200);
+    assert_eq!(origin.last_fields("x-user"), ["u|7"]);
+    // Another sign than a space behind the scheme hides no token.
+    let fields = format!("Host: a\r\nAuthorization: Bearer\t{token}\r\n");
+    assert_eq!(gate.exchange(format!("GET / HTTP/1.1\r\n{fields}\r\n")).status, 401);
+}
+
+#[test]
+fn credentials_in_queries_are_not_logged_whatever_they_are_called() {
+    let origin = Origin::saying("ok");
+    let config = format!(
+        "version: 1\nadmin: {{address: \"127.0.0.1:0\"}}\n\
+         access_log: {{output: LOG, format: json, fields: [url.query]}}\n\
+         consumers: [{{name: app, keys: [open-sesame-1]}}]\n\
+         plugins: [{{kind: key-auth, options: {{from: [{{query: k}}], forward: true}}}}]\n\
+         listeners: [{{name: public, address: \"127.0.0.1:0\"}}]\n\
+         upstreams: [{{name: origin, endpoints: [\"{}\"]}}]\n\
+         routes: [{{name: all, match: {{path: /}}, upstream: origin}}]\n",
+        origin.address()
+    );
+    let gate = gate(&config);
+    assert_eq!(gate.get("/?k=open-sesame-1&a=1").status, 200);
+    assert_eq!(gate.get("/?k=open-sesame-2&a=1").status, 401);
+    for line in gate.log(2) {
+        assert_eq!(line["url.query"], "k=***&a=1");
+    }
 }
 
 #[test]

@@ -8,7 +8,8 @@
     retire                  gives out only the keys that it signs with
     forge ALGORITHM {...}   a token with the name of a good key, signed with one that nobody has
     stray ALGORITHM {...}   a token signed with a key that is not given out, under its own name
-    answer WHAT             what is given out: keys, garbage, huge, slow, error, empty
+    answer WHAT             what is given out: keys, garbage, huge, slow, error, empty; closing: keys, up to the
+                            end of the connection
     fetches                 how often keys were asked for
 
 Its configuration is at /.well-known/openid-configuration, its keys are at /keys.
@@ -99,6 +100,12 @@ class Handler(BaseHTTPRequestHandler):
             return self.give(b'{"keys": []}')
         if answer == "huge":
             return self.give(b" " * (2 << 20) + json.dumps({"keys": public}).encode())
+        if answer == "closing":
+            self.close_connection = True
+            self.send_response(200)
+            self.send_header("Connection", "close")
+            self.end_headers()
+            return self.wfile.write(json.dumps({"keys": public}).encode())
         if answer == "slow":
             time.sleep(3)
         self.give(json.dumps({"keys": public}).encode())

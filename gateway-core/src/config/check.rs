@@ -93,6 +93,7 @@ fn section(name: &str) -> ConfigPath {
 
 fn nouns(config: &Config, findings: &mut Findings<'_>) {
     config.access_log.check(&section("access_log"), findings);
+    config.redaction.check(&section("redaction"), findings);
     plugin::check_list(&config.plugins, &section("plugins"), findings);
     if config.listeners.is_empty() {
         let what = "there is no listener; write at least one under `listeners`";

@@ -26,6 +26,7 @@ mod nearest;
 mod path;
 mod plugin;
 mod redact;
+mod redaction;
 mod reply;
 mod retry;
 mod route;
@@ -51,7 +52,7 @@ use serde::{Deserialize, Serialize};
 pub use access_log::{AccessLogConfig, LogFormat, LogOutput, SampleConfig};
 pub use address::{AdminAddress, EndpointAddress, ListenAddress, Network};
 pub use admin::AdminConfig;
-pub use consumer::ConsumerConfig;
+pub use consumer::{ConsumerConfig, IssuedSubject, SubjectConfig};
 pub(crate) use discover::endpoints_of;
 pub use discover::{DiscoverConfig, Family};
 pub use document::Document;
@@ -66,6 +67,7 @@ pub use method::MethodName;
 pub use name::Name;
 pub use path::{ConfigPath, Segment};
 pub use plugin::{OnError, PluginConfig};
+pub use redaction::RedactionConfig;
 pub use reply::ReplyConfig;
 pub use retry::{HedgeConfig, RetryCondition, RetryConfig, RetryOn};
 pub use route::{RouteConfig, RouteTimeouts};
@@ -103,6 +105,9 @@ pub struct Config {
     /// The access log.
     #[serde(default)]
     pub access_log: AccessLogConfig,
+    /// What is secret besides, in what the gateway writes of requests.
+    #[serde(default)]
+    pub redaction: RedactionConfig,
     /// Plugins for every route, in order of execution.
     #[serde(default)]
     pub plugins: Vec<PluginConfig>,

@@ -36,7 +36,7 @@ pub(crate) fn start(builder: Builder) -> Result<Running, StartError> {
     let config = snapshot.config.clone();
     let admin = config.admin.as_ref().map(admin::bind).transpose()?;
     let system = |what| move |source| StartError::System { what, source };
-    let telemetry = Telemetry::start(builder.metrics.clone(), &config.access_log)
+    let telemetry = Telemetry::start(builder.metrics.clone(), &config, &snapshot.concealed)
         .map_err(system("cannot open the access log"))?;
     let telemetry = Arc::new(telemetry);
     let workers = crate::reload::workers(&config);

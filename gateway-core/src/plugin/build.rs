@@ -6,12 +6,15 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 
+use regex::bytes::Regex;
+
 use super::TemplateError;
 use super::{Attribute, AttributeError, Condition, ConditionError, PublishedNames, Template};
-use crate::config::{Secret, SecretConfig, environment};
+use crate::config::{RedactionConfig, Secret, SecretConfig, environment};
 use crate::consumer::Consumers;
 use crate::snapshot::Store;
 use crate::telemetry::PluginMetrics;
+use crate::telemetry::redaction::patterns_of;
 
 /// A place inside a plugin's options, such as `set[2].value`; empty for the options as a whole.
 pub type OptionPath = crate::config::ConfigPath;
@@ -72,8 +75,10 @@ pub struct BuildEnv<'a> {
     pub(crate) store: &'a Store,
     pub(crate) published: &'a PublishedNames,
     pub(crate) consumers: &'a Arc<Consumers>,
+    pub(crate) redaction: &'a RedactionConfig,
     pub(crate) metrics: Arc<PluginMetrics>,
     pub(crate) tasks: Mutex<Vec<Background>>,
+    pub(crate) concealed: Mutex<Vec<String>>,
 }
 
 impl<'a> BuildEnv<'a> {
@@ -83,9 +88,11 @@ impl<'a> BuildEnv<'a> {
         store: &'a Store,
         published: &'a PublishedNames,
         consumers: &'a Arc<Consumers>,
+        redaction: &'a RedactionConfig,
         metrics: Arc<PluginMetrics>,
     ) -> Self {
-        Self { name, scope, store, published, consumers, metrics, tasks: Mutex::new(Vec::new()) }
+        let (tasks, concealed) = (Mutex::default(), Mutex::default());
+        Self { name, scope, store, published, consumers, redaction, metrics, tasks, concealed }
     }
 
     /// State that outlives a reload while `key` and `digest` stay the same. `key` is unique within
@@ -104,6 +111,18 @@ impl<'a> BuildEnv<'a> {
         tasks.push(Box::pin(task));
     }
 
+    /// Where the plugin is listed: empty for all routes, else the listener or route.
+    pub fn scope(&self) -> &'a str {
+        self.scope
+    }
+
+    /// From the moment a snapshot with this plugin is installed, hides from the access log what stands under this
+    /// name in queries: a credential that is not called like one.
+    pub fn conceal(&self, name: &str) {
+        let mut names = self.concealed.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        names.push(name.to_owned());
+    }
+
     /// The plugin's own metrics, for what the gateway cannot count by itself.
     pub fn metrics(&self) -> Arc<PluginMetrics> {
         self.metrics.clone()
@@ -112,6 +131,11 @@ impl<'a> BuildEnv<'a> {
     /// The callers that the config knows by name.
     pub fn consumers(&self) -> Arc<Consumers> {
         self.consumers.clone()
+    }
+
+    /// What the config says is secret besides the default rules: names, and patterns.
+    pub fn secrets_besides(&self) -> (&'a [String], Vec<Regex>) {
+        (&self.redaction.keys, patterns_of(self.redaction))
     }
 
     /// Fetches a secret of the options.
@@ -146,7 +170,10 @@ impl<'a> BuildEnv<'a> {
         Template::parse(source, self.published, response)
     }
 
-    pub(crate) fn into_tasks(self) -> Vec<Background> {
-        self.tasks.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)
+    /// The tasks, and the names that are concealed.
+    pub(crate) fn into_parts(self) -> (Vec<Background>, Vec<String>) {
+        let poisoned = std::sync::PoisonError::into_inner;
+        let tasks = self.tasks.into_inner().unwrap_or_else(poisoned);
+        (tasks, self.concealed.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner))
     }
 }

@@ -198,7 +198,7 @@ impl Reloader {
         refuse_restart(&self.snapshots.load().config, &loaded)?;
         self.builder.surroundings(&loaded)?;
         let snapshot = self.builder.compile(&loaded)?;
-        let log = self.telemetry.prepare(&loaded.config.access_log).map_err(|error| {
+        let log = self.telemetry.prepare(&loaded.config, &snapshot.concealed).map_err(|error| {
             let path = ConfigPath::root().key("access_log").key("output");
             Faults::from(loaded.document.fault(&path, error.to_string()))
         })?;

@@ -162,6 +162,8 @@ pub struct Snapshot {
     pub(crate) unrouted: Arc<RouteMetrics>,
     /// Tasks that plugins run while this snapshot is in use; taken when it is installed.
     pub(crate) tasks: tasks::Tasks,
+    /// Names whose values in queries are credentials, besides those that always are.
+    pub(crate) concealed: Box<[String]>,
 }
 
 impl Snapshot {

@@ -9,8 +9,9 @@ use arc_swap::ArcSwapOption;
 
 use super::access_log::{AccessLog, AccessLogOptions, Field, Format, Output};
 use super::metrics::Metrics;
+use super::redaction::patterns_of;
 use super::{Redactor, RequestRecord};
-use crate::config::{AccessLogConfig, LogFormat, LogOutput};
+use crate::config::{Config, LogFormat, LogOutput};
 
 /// How long the end of the process waits for lines that are not written yet.
 const LAST_LINES: Duration = Duration::from_secs(2);
@@ -21,7 +22,6 @@ pub struct Telemetry {
     log: ArcSwapOption<AccessLog>,
     /// Whether there is a log: asked at every request, which a look at `log` is too dear for.
     writes: AtomicBool,
-    redactor: Arc<Redactor>,
 }
 
 impl Telemetry {
@@ -29,19 +29,26 @@ impl Telemetry {
     ///
     /// # Errors
     /// Its file cannot be opened.
-    pub(crate) fn start(metrics: Arc<Metrics>, config: &AccessLogConfig) -> io::Result<Self> {
-        let redactor = Arc::new(Redactor::default());
-        let log = open(config, &redactor, &metrics)?;
+    pub(crate) fn start(
+        metrics: Arc<Metrics>,
+        config: &Config,
+        concealed: &[String],
+    ) -> io::Result<Self> {
+        let log = open(config, concealed, &metrics)?;
         let writes = AtomicBool::new(log.is_some());
-        Ok(Self { metrics, log: ArcSwapOption::new(log.map(Arc::new)), writes, redactor })
+        Ok(Self { metrics, log: ArcSwapOption::new(log.map(Arc::new)), writes })
     }
 
     /// Opens the access log that a new config asks for, beside the one in use.
     ///
     /// # Errors
     /// Its file cannot be opened; the one in use stays.
-    pub(crate) fn prepare(&self, config: &AccessLogConfig) -> io::Result<Option<Arc<AccessLog>>> {
-        Ok(open(config, &self.redactor, &self.metrics)?.map(Arc::new))
+    pub(crate) fn prepare(
+        &self,
+        config: &Config,
+        concealed: &[String],
+    ) -> io::Result<Option<Arc<AccessLog>>> {
+        Ok(open(config, concealed, &self.metrics)?.map(Arc::new))
     }
 
     /// Puts a prepared access log in the place of the one in use, which writes what it has.
@@ -86,11 +93,10 @@ impl Telemetry {
     }
 }
 
-fn open(
-    config: &AccessLogConfig,
-    redactor: &Arc<Redactor>,
-    metrics: &Metrics,
-) -> io::Result<Option<AccessLog>> {
+fn open(config: &Config, concealed: &[String], metrics: &Metrics) -> io::Result<Option<AccessLog>> {
+    let keys = config.redaction.keys.iter().chain(concealed);
+    let redactor = Arc::new(Redactor::new(keys, patterns_of(&config.redaction)));
+    let config = &config.access_log;
     let output = match &config.output {
         LogOutput::Off => return Ok(None),
         LogOutput::Stdout => Output::Stdout,
@@ -110,7 +116,7 @@ fn open(
         fields,
         queue_lines: config.queue,
     };
-    AccessLog::start(options, redactor.clone(), metrics.access_log_losses()).map(Some)
+    AccessLog::start(options, redactor, metrics.access_log_losses()).map(Some)
 }
 
 /// Text where a person reads, JSON where a program does.

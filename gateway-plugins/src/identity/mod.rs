@@ -5,4 +5,4 @@ mod challenge;
 mod place;
 
 pub(crate) use challenge::{Challenge, Denial, bearer};
-pub(crate) use place::{Found, PlaceConfig, Places};
+pub(crate) use place::{Found, PlaceConfig, Places, remove_field};

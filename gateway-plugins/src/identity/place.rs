@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use gateway_core::plugin::{BuildError, OptionPath, RequestHeader};
+use gateway_core::plugin::{BuildEnv, BuildError, OptionPath, RequestHeader};
 use http::header::{AUTHORIZATION, COOKIE};
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Uri};
@@ -112,6 +112,15 @@ impl Places {
         Self(places.into())
     }
 
+    /// Hides what stands in these places from the access log.
+    pub(crate) fn conceal(&self, env: &BuildEnv<'_>) {
+        for place in &self.0 {
+            if let Place::Query(name) = place {
+                env.conceal(name);
+            }
+        }
+    }
+
     /// Looks in all places.
     pub(crate) fn find<'a>(&self, head: &'a RequestHeader) -> Found<'a> {
         let mut found = Found::Nothing;
@@ -177,6 +186,20 @@ impl Places {
     }
 }
 
+/// Removes a field, under this name and under those that are read as the same where `_` stands for `-` (CGI, RFC 3875,
+/// section 4.1.18).
+pub(crate) fn remove_field(head: &mut RequestHeader, name: &HeaderName) {
+    head.remove_header(name);
+    let same = |other: &&HeaderName| {
+        let (own, other) = (name.as_str().bytes(), other.as_str().bytes());
+        let plain = |byte: u8| if byte == b'_' { b'-' } else { byte };
+        own.len() == other.len() && own.map(plain).eq(other.map(plain))
+    };
+    while let Some(other) = head.headers.keys().find(same).cloned() {
+        head.remove_header(&other);
+    }
+}
+
 fn replace(head: &mut RequestHeader, name: &HeaderName, values: Vec<HeaderValue>) {
     head.remove_header(name);
     for value in values {
@@ -223,9 +246,14 @@ fn with_scheme<'a>(value: &'a HeaderValue, scheme: Option<&str>) -> Option<Optio
     let bytes = value.as_bytes();
     let Some(scheme) = scheme else { return Some(value.to_str().ok().map(str::trim)) };
     let (first, rest) = bytes.split_at_checked(scheme.len())?;
-    let parted = rest.is_empty() || rest[0] == b' ';
+    let goes_on = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    let parted = rest.first().is_none_or(|byte| !goes_on(*byte));
     if !first.eq_ignore_ascii_case(scheme.as_bytes()) || !parted {
         return None;
+    }
+    if rest.first().is_some_and(|byte| *byte != b' ') {
+        // What others may take for a space.
+        return Some(None);
     }
     Some(std::str::from_utf8(rest).ok().map(|text| text.trim_matches(' ')))
 }

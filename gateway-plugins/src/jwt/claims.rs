@@ -156,6 +156,17 @@ pub(super) fn fact(name: &str, claim: &Value) -> Option<Fact> {
     }
 }
 
+/// A claim as the value of a field; `None` besides for a list of which an item has a comma: who reads the field would
+/// take it for two.
+pub(super) fn field(name: &str, claim: &Value) -> Option<String> {
+    if let Value::Array(all) = claim
+        && all.iter().any(|item| item.as_str().is_some_and(|text| text.contains(',')))
+    {
+        return None;
+    }
+    fact(name, claim).map(|fact| fact.as_text().to_owned())
+}
+
 /// How deep and how many claims are published.
 const DEEPEST: usize = 8;
 const MOST: usize = 256;

@@ -37,7 +37,7 @@ use gateway_core::telemetry::{CredentialCheck, PluginMetrics};
 use gateway_core::{Consumer, Consumers, RequestCtx};
 use http::{HeaderName, HeaderValue};
 
-use crate::identity::{Challenge, Found, Places};
+use crate::identity::{Challenge, Found, Places, remove_field};
 use algorithm::Algorithm;
 use cache::Tokens;
 use claims::{Demands, Until};
@@ -56,7 +56,6 @@ pub struct Jwt {
     anonymous: bool,
     forward: bool,
     headers: Box<[(HeaderName, Box<str>)]>,
-    consumer: Option<ConsumerRule>,
     tokens: Option<Tokens>,
     metrics: Arc<PluginMetrics>,
 }
@@ -69,6 +68,7 @@ struct Issuer {
     /// The scopes asked for, as a challenge names them.
     scope: Option<Box<str>>,
     rules: Box<[Condition]>,
+    consumer: Option<ConsumerRule>,
 }
 
 /// Keys of an issuer: those that are written, and those that come from elsewhere.
@@ -127,7 +127,7 @@ impl RequestHook for Jwt {
     ) -> Result<Flow, HookError> {
         // Whatever comes of the token: nobody else may say who a caller is.
         for (name, _) in &self.headers {
-            head.remove_header(name);
+            remove_field(head, name);
         }
         let now = ctx.started_at().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
         let verified = match self.places.find(head) {
@@ -217,15 +217,19 @@ impl Jwt {
 
     fn found(&self, issuer: usize, until: Until, token: &Token<'_>) -> Verified {
         let claims = &token.claims;
-        let text = |name: &str| claims::fact(name, claims::find(claims, name)?);
         let header = |(_, claim): &(HeaderName, Box<str>)| {
-            HeaderValue::from_bytes(text(claim)?.as_text().as_bytes()).ok()
+            let value = claims::field(claim, claims::find(claims, claim)?)?;
+            HeaderValue::from_bytes(value.as_bytes()).ok()
         };
-        let consumer = self
-            .consumer
-            .as_ref()
-            .and_then(|rule| rule.known.by_subject(text(&rule.claim)?.as_text()).cloned());
-        let required = self.consumer.as_ref().is_some_and(|rule| rule.required);
+        let rule = self.issuers[issuer].consumer.as_ref();
+        let consumer = rule.and_then(|rule| {
+            let said = claims::find(claims, &rule.claim)?;
+            let said = claims::fact(&rule.claim, said)?;
+            // The one whose keys signed it, whatever its token says.
+            let issuer = self.issuers[issuer].demands.issuer.as_deref();
+            rule.known.by_subject(issuer, said.as_text()).cloned()
+        });
+        let required = rule.is_some_and(|rule| rule.required);
         let denied = if !self.issuers[issuer].demands.covers(claims) {
             Some(Refusal::Scope)
         } else if required && consumer.is_none() {

@@ -37,7 +37,8 @@ pub struct Config {
     /// removed, whether there is a token or not.
     #[serde(default)]
     headers: std::collections::BTreeMap<String, String>,
-    /// Which consumer a token is of. Default: of none.
+    /// Which consumer a token is of. Default: of none. Of several issuers each says it for itself: what one calls
+    /// somebody another may call somebody else.
     #[serde(default)]
     consumer: Option<ConsumerConfig>,
     /// Whether requests without a token pass. A token that is not good is refused nevertheless. Default false.
@@ -97,6 +98,9 @@ struct IssuerConfig {
     /// Conditions that must hold, over the claims and the request: `"admin" in jwt.roles`.
     #[serde(default)]
     rules: Vec<String>,
+    /// Which consumer its tokens are of. Default: as beside `issuers`.
+    #[serde(default)]
+    consumer: Option<ConsumerConfig>,
 }
 
 /// Where a set of keys comes from: exactly one of `url`, `discovery` and `file`.
@@ -118,7 +122,8 @@ struct JwksConfig {
     /// How often keys are fetched. Default: as its server says in `Cache-Control`, else each `5m`.
     #[serde(default)]
     refresh: Option<Span>,
-    /// How long keys are good for while they cannot be fetched. Default `24h`.
+    /// How long keys are good for while they cannot be fetched, from when they were to be fetched again; 10s
+    /// at least. Default `24h`.
     #[serde(default = "day")]
     stale_for: Span,
     /// How long fetching them may take, and how long a request waits for it. Default `5s`.
@@ -202,7 +207,11 @@ impl Config {
     pub(super) fn compile(self, env: &BuildEnv<'_>) -> Result<Jwt, BuildError> {
         let mut error = BuildError::none();
         let root = OptionPath::root;
+        if self.consumer.is_some() && self.issuers.len() > 1 {
+            error.push(root().key("consumer"), "which issuer's? Write it under `issuers`");
+        }
         let places = Places::new(&self.from, &root().key("from"), &mut error);
+        places.conceal(env);
         let mut issuers = Vec::with_capacity(self.issuers.len());
         for (index, issuer) in self.issuers.iter().enumerate() {
             let at = root().key("issuers").index(index);
@@ -212,7 +221,8 @@ impl Config {
                     if issuer.issuer.is_some() { "this issuer" } else { "one without a name" };
                 error.push(at.clone().key("issuer"), format!("{which} is in the list already"));
             }
-            issuers.push(issuer.compile(index, &at, env, &mut error));
+            let consumer = issuer.consumer.as_ref().or(self.consumer.as_ref());
+            issuers.push(issuer.compile(index, consumer, &at, env, &mut error));
         }
         let mut headers = Vec::with_capacity(self.headers.len());
         for (name, claim) in &self.headers {
@@ -229,11 +239,6 @@ impl Config {
         if self.max_token.0 == 0 || self.max_token.0 > 1 << 20 {
             error.push(root().key("max_token"), "from 1 to 1MiB");
         }
-        let consumer = self.consumer.map(|config| ConsumerRule {
-            claim: config.claim.into(),
-            required: config.required,
-            known: env.consumers(),
-        });
         let (Ok(challenge), metrics) = (challenge, env.metrics()) else { return Err(error) };
         error.or(|| Jwt {
             issuers: issuers.into(),
@@ -243,7 +248,6 @@ impl Config {
             anonymous: self.anonymous,
             forward: self.forward,
             headers: headers.into(),
-            consumer,
             tokens: (self.cache.0 > 0).then(|| Tokens::new(self.cache.0)),
             metrics,
         })
@@ -254,6 +258,7 @@ impl IssuerConfig {
     fn compile(
         &self,
         index: usize,
+        consumer: Option<&ConsumerConfig>,
         at: &OptionPath,
         env: &BuildEnv<'_>,
         error: &mut BuildError,
@@ -324,6 +329,11 @@ impl IssuerConfig {
             },
             scope: (!self.scopes.is_empty()).then(|| self.scopes.join(" ").into()),
             rules: rules.into(),
+            consumer: consumer.map(|config| ConsumerRule {
+                claim: config.claim.as_str().into(),
+                required: config.required,
+                known: env.consumers(),
+            }),
         }
     }
 

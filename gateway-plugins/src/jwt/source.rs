@@ -29,6 +29,8 @@ const USUAL: Duration = Duration::from_secs(5 * 60);
 /// After a failure they are fetched again after this time, then twice as much.
 const AGAIN: Duration = Duration::from_secs(1);
 const AGAIN_AT_MOST: Duration = Duration::from_secs(60);
+/// Keys are good for so much longer than they were to be, while others are on their way.
+const LATE: Duration = Duration::from_secs(10);
 
 /// Where keys are fetched from.
 pub(super) struct Source {
@@ -48,7 +50,15 @@ pub(super) struct Held {
     pub(super) keys: KeySet,
     /// Another number if a key that was there is there no more.
     pub(super) generation: u64,
-    fetched: Instant,
+    /// When others were to be there in their place.
+    due: Instant,
+}
+
+impl Held {
+    fn is_good(&self, stale_for: Duration) -> bool {
+        // What takes its time is not late yet.
+        Instant::now().saturating_duration_since(self.due) <= stale_for.max(LATE)
+    }
 }
 
 /// The keys of one source, shared by all that the plugin becomes through reloads.
@@ -84,13 +94,13 @@ impl Remote {
 
     /// The keys, if there are any that are not too old.
     pub(super) fn held(&self, stale_for: Duration) -> Option<Arc<Held>> {
-        self.held.load_full().filter(|held| held.fetched.elapsed() <= stale_for)
+        self.held.load_full().filter(|held| held.is_good(stale_for))
     }
 
     /// The generation of the keys, if there are any that are not too old.
     pub(super) fn generation(&self, stale_for: Duration) -> Option<u64> {
         let held = self.held.load();
-        held.as_ref().filter(|held| held.fetched.elapsed() <= stale_for).map(|held| held.generation)
+        held.as_ref().filter(|held| held.is_good(stale_for)).map(|held| held.generation)
     }
 
     fn now(&self) -> u64 {
@@ -139,7 +149,7 @@ impl Remote {
                         tracing::info!(source = &*source.name, "keys are fetched again");
                     }
                     (failures, told) = (0, None);
-                    self.take(keys);
+                    self.take(keys, pause);
                     pause
                 }
                 Err(fault) => {
@@ -160,7 +170,7 @@ impl Remote {
         }
     }
 
-    fn take(&self, keys: KeySet) {
+    fn take(&self, keys: KeySet, pause: Duration) {
         let before = self.held.load_full();
         let generation = match &before {
             // What was good with the keys before is good with these.
@@ -168,7 +178,7 @@ impl Remote {
             Some(before) => before.generation + 1,
             None => 1,
         };
-        self.held.store(Some(Arc::new(Held { keys, generation, fetched: Instant::now() })));
+        self.held.store(Some(Arc::new(Held { keys, generation, due: Instant::now() + pause })));
     }
 }
 

@@ -28,9 +28,10 @@ impl Body {
     /// # Errors
     /// It cannot be seen what is in it; `decodes` tells whether codings are undone.
     pub(super) fn of(headers: &HeaderMap, decodes: bool) -> Result<Option<Self>, Unreadable> {
-        let text = |name| headers.get(name).map_or(Ok(""), |value| value.to_str());
-        let kind =
-            text(header::CONTENT_TYPE).map_err(|_| Unreadable("its type is not readable"))?;
+        let mut kinds = headers.get_all(header::CONTENT_TYPE).iter();
+        let kind = kinds.next().map_or(Ok(""), |value| value.to_str());
+        let kind = kind.ok().filter(|_| kinds.next().is_none());
+        let kind = kind.ok_or(Unreadable("its type is not readable"))?;
         let (kind, parameters) = kind.split_once(';').unwrap_or((kind, ""));
         let Some(kind) = Kind::named(&kind.trim().to_ascii_lowercase()) else { return Ok(None) };
         if !is_readable(parameters) {
@@ -73,22 +74,33 @@ impl Kind {
     fn named(kind: &str) -> Option<Self> {
         match kind {
             "application/x-www-form-urlencoded" => Some(Self::Form(Form::default())),
-            "application/x-ndjson" | "application/json-seq" => Some(Self::Json(Box::default())),
             // Messages of their own, in frames.
             _ if kind.starts_with("application/grpc") => None,
-            _ if kind.ends_with("json") => Some(Self::Json(Box::default())),
+            _ if is_json(kind) => Some(Self::Json(Box::default())),
             ""
             | "application/xml"
             | "application/javascript"
             | "application/graphql"
             | "application/yaml"
             | "application/toml" => Some(Self::Text(Text::default())),
-            _ if kind.starts_with("text/") || kind.ends_with("+xml") || kind.ends_with("+yaml") => {
+            // What is akin to JSON, such as `json5`, is text at least.
+            _ if kind.starts_with("text/")
+                || kind.ends_with("+xml")
+                || kind.ends_with("+yaml")
+                || kind.contains("json") =>
+            {
                 Some(Self::Text(Text::default()))
             }
             _ => None,
         }
     }
+}
+
+/// Whether a type is JSON, or several documents of it: `application/x-amz-json-1.1`, `application/problem+json`.
+fn is_json(kind: &str) -> bool {
+    let (_, subtype) = kind.split_once('/').unwrap_or(("", kind));
+    let mut words = subtype.split(['+', '-', '.', '_']);
+    words.any(|word| matches!(word, "json" | "ndjson" | "jsonl" | "jsonlines"))
 }
 
 /// Whether characters of ASCII are themselves in this text.

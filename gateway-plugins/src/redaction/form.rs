@@ -2,10 +2,8 @@
 
 use std::borrow::Cow;
 
-use percent_encoding::percent_decode;
-
 use super::Unreadable;
-use super::rules::{Action, Rules};
+use super::rules::{Action, Rules, decoded};
 
 /// A single pair that is longer is not held.
 const LONGEST: usize = 4 << 20;
@@ -14,8 +12,14 @@ const LONGEST: usize = 4 << 20;
 #[derive(Default)]
 pub(super) struct Form {
     held: Vec<u8>,
+    /// So much of it has been looked through for the end of a pair.
+    seen: usize,
     /// A pair was written.
     written: bool,
+    /// What stands before the next pair: `&`, or `;` as older forms have it.
+    before: u8,
+    /// That was the last that came.
+    parted: bool,
 }
 
 impl Form {
@@ -28,40 +32,50 @@ impl Form {
         out: &mut Vec<u8>,
     ) -> Result<(), Unreadable> {
         self.held.extend_from_slice(chunk);
-        let cut = match memchr::memrchr(b'&', &self.held) {
+        let end = memchr::memrchr2(b'&', b';', &self.held[self.seen..]);
+        let cut = match end {
             _ if last => self.held.len(),
-            Some(at) => at,
-            None if self.held.len() > LONGEST => {
-                return Err(Unreadable("a value of it is too long"));
-            }
-            None => return Ok(()),
+            Some(at) => self.seen + at + 1,
+            None => 0,
         };
-        for pair in self.held[..cut].split(|byte| *byte == b'&') {
-            // What was held begins with the sign that ended the pair before.
-            if pair.is_empty() {
-                continue;
-            }
+        if self.held.len() - cut > LONGEST {
+            return Err(Unreadable("a value of it is too long"));
+        }
+        let mut from = 0;
+        while from < cut {
+            let rest = &self.held[from..cut];
+            let end = memchr::memchr2(b'&', b';', rest);
+            let pair = &rest[..end.unwrap_or(rest.len())];
             if let Some(clean) = pair_without_secrets(rules, pair) {
-                if self.written {
-                    out.push(b'&');
-                }
+                // What stood before it, unless nothing is left of what stood before that.
+                out.extend(self.written.then_some(self.before));
                 out.extend_from_slice(&clean);
                 self.written = true;
             }
+            from += pair.len() + 1;
+            self.before = end.map_or(b'&', |end| rest[end]);
+            self.parted = end.is_some();
+        }
+        if last && self.parted && self.written {
+            out.push(self.before);
         }
         self.held.drain(..cut);
+        self.seen = self.held.len();
         Ok(())
     }
 }
 
 /// A pair without its secrets; `None` if nothing is left of it.
 fn pair_without_secrets<'a>(rules: &Rules, pair: &'a [u8]) -> Option<Cow<'a, [u8]>> {
+    if pair.is_empty() {
+        return Some(Cow::Borrowed(pair));
+    }
     let equals = memchr::memchr(b'=', pair).unwrap_or(pair.len());
     let (name, value) = (&pair[..equals], pair.get(equals + 1..).unwrap_or_default());
-    let action = rules.key(&decoded(name)).filter(|_| !value.is_empty());
+    let action = rules.key(&decoded(name, true)).filter(|_| !value.is_empty());
     let mut masked = Vec::new();
     rules.write(Action::Mask, &[], &mut masked);
-    let shown_name = match rules.clean(&decoded(name)) {
+    let shown_name = match rules.clean(&decoded(name, true)) {
         Some(_) => Cow::Owned(masked.clone()),
         None => Cow::Borrowed(name),
     };
@@ -72,30 +86,18 @@ fn pair_without_secrets<'a>(rules: &Rules, pair: &'a [u8]) -> Option<Cow<'a, [u8
             rules.write(action, value, &mut hidden);
             Cow::Owned(hidden)
         }
-        None => match rules.clean(value) {
-            Some(clean) => Cow::Owned(clean),
-            None if rules.clean(&decoded(value)).is_some() => Cow::Owned(masked),
-            None => Cow::Borrowed(value),
+        None => match decoded(value, true) {
+            Cow::Borrowed(value) => rules.clean(value).map_or(Cow::Borrowed(value), Cow::Owned),
+            // Where in the text it stands cannot be told; all of it goes.
+            Cow::Owned(plain) if rules.clean(&plain).is_some() => Cow::Owned(masked),
+            Cow::Owned(_) if rules.clean(value).is_some() => Cow::Owned(masked),
+            Cow::Owned(_) => Cow::Borrowed(value),
         },
     };
     match (&shown_name, &shown_value) {
         (Cow::Borrowed(_), Cow::Borrowed(_)) => Some(Cow::Borrowed(pair)),
         _ => Some(Cow::Owned([&shown_name, &b"="[..], &shown_value].concat())),
     }
-}
-
-/// Decoded as often as it was encoded: to encode twice hides nothing.
-fn decoded(text: &[u8]) -> Cow<'_, [u8]> {
-    let mut text = Cow::Borrowed(text);
-    for _ in 0..3 {
-        if !text.iter().any(|byte| matches!(byte, b'%' | b'+')) {
-            break;
-        }
-        let spaced: Vec<u8> =
-            text.iter().map(|byte| if *byte == b'+' { b' ' } else { *byte }).collect();
-        text = Cow::Owned(percent_decode(&spaced).collect());
-    }
-    text
 }
 
 /// A query without its secrets; `None` if it has none.

@@ -23,6 +23,16 @@ pub(super) struct Json {
     /// Paths that the names so far are on the way of, for the value that comes next.
     ways: u64,
     tokens: Vec<Token>,
+    /// Where in what is held a token has begun that has not ended.
+    open: Open,
+}
+
+/// A token that has not ended: where it began, and how far it was looked through, which is not done again.
+#[derive(Clone, Copy, Debug, Default)]
+struct Open {
+    start: usize,
+    seen: usize,
+    escaped: bool,
 }
 
 struct Frame {
@@ -76,6 +86,7 @@ impl Default for Json {
             skips_value: false,
             ways: u64::MAX,
             tokens: Vec::new(),
+            open: Open::default(),
         }
     }
 }
@@ -96,7 +107,7 @@ impl Json {
         let text = std::mem::take(&mut self.held);
         let mut tokens = std::mem::take(&mut self.tokens);
         tokens.clear();
-        let cut = split(&text, last, &mut tokens)?;
+        let cut = split(&text, last, &mut self.open, &mut tokens)?;
         if text.len() - cut > LONGEST {
             return Err(Unreadable("a value of it is too long"));
         }
@@ -106,6 +117,8 @@ impl Json {
         }
         self.held = text;
         self.held.drain(..cut);
+        self.open.start = self.open.start.saturating_sub(cut);
+        self.open.seen = self.open.seen.saturating_sub(cut);
         self.tokens = tokens;
         Ok(())
     }
@@ -405,26 +418,37 @@ fn is_literal(word: &[u8]) -> bool {
     }
 }
 
-/// Splits a text into tokens. Returns where what has not ended yet begins.
-fn split(text: &[u8], last: bool, tokens: &mut Vec<Token>) -> Result<usize, Unreadable> {
+/// Splits a text into tokens. Returns where what has not ended yet begins; that is not looked through twice.
+fn split(
+    text: &[u8],
+    last: bool,
+    open: &mut Open,
+    tokens: &mut Vec<Token>,
+) -> Result<usize, Unreadable> {
+    // What parts documents in a sequence (RFC 7464) counts as a space.
+    let is_space = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | 0x1e);
+    let before = std::mem::take(open);
     let mut at = 0;
     loop {
-        while text.get(at).is_some_and(|byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n')) {
+        while text.get(at).is_some_and(is_space) {
             at += 1;
         }
         let Some(byte) = text.get(at) else { return Ok(text.len()) };
         let start = at;
+        let known = before.seen > start && before.start == start;
         let kind = match byte {
             b'{' | b'}' | b'[' | b']' | b',' | b':' => {
                 at += 1;
                 Kind::Mark(*byte)
             }
             b'"' => {
-                let mut escaped = false;
-                at += 1;
+                let mut escaped = known && before.escaped;
+                at = if known { before.seen } else { at + 1 };
                 loop {
                     let rest = text.get(at..).unwrap_or_default();
                     let Some(found) = memchr::memchr2(b'"', b'\\', rest) else {
+                        // An escape may reach beyond what is here.
+                        *open = Open { start, seen: at.max(text.len()), escaped };
                         return if last { Err(WRONG) } else { Ok(start) };
                     };
                     at += found + 1;
@@ -438,8 +462,10 @@ fn split(text: &[u8], last: bool, tokens: &mut Vec<Token>) -> Result<usize, Unre
             }
             b'-' | b'0'..=b'9' | b'a'..=b'z' => {
                 let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || b"+-.".contains(byte);
+                at = if known { before.seen } else { at };
                 at += text[at..].iter().take_while(|byte| is_part(byte)).count();
                 if at == text.len() && !last {
+                    *open = Open { start, seen: at, escaped: false };
                     return Ok(start);
                 }
                 Kind::Other

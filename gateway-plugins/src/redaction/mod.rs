@@ -14,7 +14,8 @@
 //!
 //! JSON, forms and text are gone through as they pass; a secret that is cut into chunks is found. What cannot be read does
 //! not pass: a request is answered 400, or 415 for its coding, and an answer is cut. Bodies of other types are left alone.
-//! Logs are redacted by default rules of their own, whatever is said here.
+//! What is undone of a coding is bounded: what is far more than it looks does not pass.
+//! Logs are redacted by default rules of their own, and by `redaction` beside `plugins`, whatever is said here.
 
 mod body;
 mod coding;

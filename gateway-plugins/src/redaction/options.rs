@@ -4,9 +4,9 @@ use std::collections::HashMap;
 
 use gateway_core::config::{Secret, SecretConfig};
 use gateway_core::plugin::{BuildEnv, BuildError, OptionPath};
-use gateway_core::telemetry::redaction::{Redactor, Shape};
+use gateway_core::telemetry::redaction::{Redactor, Shape, pattern};
 use http::HeaderName;
-use regex::bytes::{Regex, RegexBuilder};
+use regex::bytes::Regex;
 use ring::hmac;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -22,7 +22,8 @@ pub struct Config {
     #[schemars(length(min = 1))]
     surfaces: Vec<Surface>,
     /// What becomes of what stands under a name that is secret everywhere, such as `password`, or looks like a
-    /// secret: tokens, private keys, e-mail addresses, users in URLs, card numbers, IBANs. Default `mask`.
+    /// secret: tokens, private keys, e-mail addresses, users in URLs, card numbers, IBANs; and of what `redaction`, beside
+    /// `plugins`, names. Default `mask`.
     #[serde(default)]
     defaults: Defaults,
     /// Names, and paths into JSON, that are secret besides.
@@ -211,13 +212,14 @@ impl Config {
     }
 
     fn rules(&self, env: &BuildEnv<'_>, error: &mut BuildError) -> Rules {
-        self.rules_with(&|secret| env.secret(secret), error)
+        self.rules_with(&|secret| env.secret(secret), env.secrets_besides(), error)
     }
 
     /// Compiles the rules; `resolve` fetches secrets.
     fn rules_with(
         &self,
         resolve: &dyn Fn(&SecretConfig) -> Result<Secret, String>,
+        besides: (&[String], Vec<Regex>),
         error: &mut BuildError,
     ) -> Rules {
         const SHAPES: [Shape; 6] = [
@@ -264,16 +266,20 @@ impl Config {
                 paths.push((steps, key.action.into()));
             }
         }
-        let (mut own, mut more) = (Vec::new(), Vec::new());
-        for (index, pattern) in self.patterns.iter().enumerate() {
+        // What the config takes for secret everywhere is so here, unless nothing is.
+        let (besides, mut more, mut own) = match defaults {
+            Some(action) => (besides.0, besides.1.clone(), vec![action; besides.1.len()]),
+            None => (&[][..], Vec::new(), Vec::new()),
+        };
+        for (index, config) in self.patterns.iter().enumerate() {
             let at = root().key("patterns").index(index);
-            match (pattern.shape, &pattern.regex) {
+            match (config.shape, &config.regex) {
                 (Some(shape), None) => {
-                    shapes.insert(shape.into(), pattern.action.into());
+                    shapes.insert(shape.into(), config.action.into());
                 }
-                (None, Some(source)) => match regex(source) {
+                (None, Some(source)) => match pattern(source) {
                     Ok(regex) => {
-                        own.push(pattern.action.into());
+                        own.push(config.action.into());
                         more.push(regex);
                     }
                     Err(fault) => error.push(at.key("regex"), fault),
@@ -298,7 +304,7 @@ impl Config {
             error.push(root(), "`hash` needs a `hash_key`");
         }
         Rules {
-            redactor: Redactor::new([""; 0], more),
+            redactor: Redactor::new(besides, more),
             default_keys: defaults,
             names,
             paths,
@@ -313,7 +319,7 @@ impl Config {
 impl Config {
     pub(super) fn rules_for_tests(&self) -> Rules {
         let literal = |secret: &SecretConfig| secret.resolve(&|_| None);
-        self.rules_with(&literal, &mut BuildError::none())
+        self.rules_with(&literal, Default::default(), &mut BuildError::none())
     }
 }
 
@@ -328,19 +334,4 @@ impl From<ShapeName> for Shape {
             ShapeName::Iban => Self::Iban,
         }
     }
-}
-
-fn regex(source: &str) -> Result<Regex, String> {
-    const COMPILED_BYTES: usize = 1 << 20;
-    let built = RegexBuilder::new(source).size_limit(COMPILED_BYTES).build();
-    let built = built.map_err(|error| {
-        // The regex crate draws the pattern over several lines; the last one says what is wrong.
-        let text = error.to_string();
-        let said = text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
-        format!("not a regular expression: {said}")
-    })?;
-    if built.is_match(b"") {
-        return Err("it finds nothing as well as something".to_owned());
-    }
-    Ok(built)
 }

@@ -1,9 +1,11 @@
 //! What is secret, and what becomes of it.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use gateway_core::telemetry::lower_hex;
 use gateway_core::telemetry::redaction::{Found, MASK, Redactor, Shape};
+use percent_encoding::percent_decode;
 use ring::hmac;
 
 /// What becomes of a secret.
@@ -59,6 +61,20 @@ pub(super) fn normalised(name: &[u8]) -> Vec<u8> {
     kept.map(u8::to_ascii_lowercase).collect()
 }
 
+/// Decoded as often as it was encoded: to encode twice hides nothing. In forms a `+` is a space.
+pub(super) fn decoded(text: &[u8], form: bool) -> Cow<'_, [u8]> {
+    let mut text = Cow::Borrowed(text);
+    for _ in 0..3 {
+        if !text.iter().any(|byte| *byte == b'%' || form && *byte == b'+') {
+            break;
+        }
+        let space = |byte: &u8| if form && *byte == b'+' { b' ' } else { *byte };
+        let spaced: Vec<u8> = text.iter().map(space).collect();
+        text = Cow::Owned(percent_decode(&spaced).collect());
+    }
+    text
+}
+
 impl Rules {
     /// What becomes of what stands under this name, if anything.
     pub(super) fn key(&self, name: &[u8]) -> Option<Action> {
@@ -88,16 +104,15 @@ impl Rules {
     pub(super) fn find(&self, text: &[u8]) -> Vec<Hit> {
         let mut found: Vec<Found> = Vec::new();
         self.redactor.find(text, &mut found);
-        let action = |shape: &Shape| match shape {
-            Shape::Own(place) => self.own.get(*place).copied(),
-            shape => self.shapes.get(shape).copied(),
-        };
         let mut hits: Vec<Hit> = found
             .into_iter()
             .filter_map(|Found { range, shape }| {
-                Some(Hit { start: range.start, end: range.end, action: action(&shape)? })
+                Some(Hit { start: range.start, end: range.end, action: self.action(&shape)? })
             })
             .collect();
+        if memchr::memchr(b'%', text).is_some() {
+            self.find_encoded(text, &mut hits);
+        }
         hits.sort_unstable_by_key(|hit| (hit.start, usize::MAX - hit.end));
         let mut apart: Vec<Hit> = Vec::with_capacity(hits.len());
         for hit in hits {
@@ -112,6 +127,43 @@ impl Rules {
             }
         }
         apart
+    }
+
+    /// What is secret once it is decoded, as in a URL (RFC 3986, section 2.1). Where in it the secret stands cannot be
+    /// told; all of it goes that stands between two marks of a URL or a text.
+    fn find_encoded(&self, text: &[u8], hits: &mut Vec<Hit>) {
+        let parts = |byte: &u8| *byte <= b' ' || b"\"'<>&;?/=,(){}[]|\\^`".contains(byte);
+        let ends = |byte: &u8| *byte <= b' ' || b"\"'<>".contains(byte);
+        let mut from = 0;
+        while let Some(found) = memchr::memchr(b'%', &text[from..]) {
+            let at = from + found;
+            let start =
+                text[from..at].iter().rposition(parts).map_or(from, |place| from + place + 1);
+            let end = at + text[at..].iter().position(parts).unwrap_or(text.len() - at);
+            let plain = decoded(&text[start..end], false);
+            let mut inside = Vec::new();
+            self.redactor.find(&plain, &mut inside);
+            let end_of = |shape: &Shape| match shape {
+                // It has marks in it.
+                Shape::PrivateKey => {
+                    end + text[end..].iter().position(ends).unwrap_or(text.len() - end)
+                }
+                _ => end,
+            };
+            let counts = inside.iter().filter(|one| self.action(&one.shape).is_some());
+            let reach = counts.map(|one| end_of(&one.shape)).max();
+            if let Some(end) = reach {
+                hits.push(Hit { start, end, action: Action::Mask });
+            }
+            from = reach.unwrap_or(end);
+        }
+    }
+
+    fn action(&self, shape: &Shape) -> Option<Action> {
+        match shape {
+            Shape::Own(place) => self.own.get(*place).copied(),
+            shape => self.shapes.get(shape).copied(),
+        }
     }
 
     /// Writes what stands in a secret's place. It never has a character that JSON would have to escape.

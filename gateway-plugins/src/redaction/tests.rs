@@ -408,3 +408,72 @@ fn cost_of_a_megabyte() {
         println!("{kind} in chunks of {size}: {:.0} MB/s", body.len() as f64 / seconds / 1e6);
     }
 }
+
+#[tokio::test]
+async fn bodies_are_what_any_of_their_words_say() {
+    let test = PluginTest::<Redaction>::yaml(BODIES);
+    let secret = PLANTED[5];
+    for kind in [
+        "application/x-amz-json-1.1",
+        "application/jsonl",
+        "application/json-seq",
+        "application/vnd.api+json; charset=utf-8",
+        "application/json5",
+    ] {
+        let body = format!("\u{1e}{{\"password\": \"x\", \"a\": \"{secret}\"}}\n");
+        let body = if kind.ends_with("seq") { body.as_str() } else { &body[1..] };
+        let clean = sent(&test, kind, &[body]).await;
+        assert_eq!(clean.status(), 200, "{kind}");
+        let clean = String::from_utf8_lossy(clean.upstream_body()).into_owned();
+        assert!(!clean.contains(secret) && clean.contains("***"), "{kind}: {clean}");
+    }
+    let two =
+        test.post("/").header("content-type", "image/png").header("content-type", "text/plain");
+    assert_eq!(two.body([secret]).send().await.status(), 415);
+}
+
+#[test]
+fn what_is_held_is_bounded_and_is_not_looked_through_again_and_again() {
+    let config: Config = serde_yaml::from_str(BODIES).unwrap();
+    let rules = config.rules_for_tests();
+    let began = std::time::Instant::now();
+    // In small pieces, of which each could cost as much as the whole.
+    for (kind, start, piece) in [
+        ("application/json", "\"", "\\\\"),
+        ("application/json", "", "1234567890"),
+        ("application/x-www-form-urlencoded", "a&b=", "xxxxxxxx"),
+        ("text/plain", "\n-----BEGIN PRIVATE KEY-----", "xxxx\n"),
+        ("text/plain", "", "xxxxxxxxxx"),
+    ] {
+        let headers =
+            http::HeaderMap::from_iter([(http::header::CONTENT_TYPE, kind.parse().unwrap())]);
+        let mut body = body::Body::of(&headers, true).unwrap().unwrap();
+        body.push(&rules, start.as_bytes(), false).unwrap();
+        let refused = (0..1_000_000).find(|_| body.push(&rules, piece.as_bytes(), false).is_err());
+        let bounded = kind != "text/plain";
+        assert_eq!(refused.is_some() && piece.len() > 4, bounded && piece.len() > 4, "{kind}");
+    }
+    let took = began.elapsed();
+    assert!(took < std::time::Duration::from_secs(60), "{took:?}");
+}
+
+#[test]
+fn what_is_encoded_is_found_and_forms_keep_their_signs() {
+    let config: Config = serde_yaml::from_str(BODIES).unwrap();
+    let rules = config.rules_for_tests();
+    let clean = |text: &str| {
+        let clean = rules.clean(text.as_bytes());
+        clean.map_or(text.to_owned(), |clean| String::from_utf8(clean).unwrap())
+    };
+    assert_eq!(clean("https://x/?m=a%40b.com&n=1"), "https://x/?m=***&n=1");
+    assert_eq!(clean("see <https://x/a%2540b.com> 5% off"), "see <https://x/***> 5% off");
+    assert_eq!(clean("100%, 20%25 and %zz"), "100%, 20%25 and %zz");
+    let key = "k=-----BEGIN%20PRIVATE%20KEY-----%0AMIIE/abc+/x%3D and";
+    assert_eq!(clean(key), "k=***");
+    let key = "k=%2D%2D%2D%2D%2DBEGIN%20PRIVATE%20KEY-----%0AMIIE/abc+/x%3D and";
+    assert_eq!(clean(key), "k=*** and");
+    let form = |text: &str| form::query(&rules, text).unwrap_or(text.to_owned());
+    assert_eq!(form("a=1;b=2&&c;&"), "a=1;b=2&&c;&");
+    assert_eq!(form("a=1;password=x&c"), "a=1;password=***&c");
+    assert_eq!(form("note=a@b.cd%20c%40d.ef&x=1"), "note=***&x=1");
+}

@@ -16,6 +16,8 @@ pub(super) struct Text {
     held: Vec<u8>,
     /// In a private key that was too long, until its end.
     swallows: bool,
+    /// A secret has not ended; so much has to be held before it is looked for again.
+    again: usize,
 }
 
 const KEY_END: &[u8] = b"-----END";
@@ -37,6 +39,10 @@ impl Text {
         if self.swallows && !self.swallowed(last) {
             return Ok(());
         }
+        if !last && self.held.len() < self.again {
+            return Ok(());
+        }
+        self.again = 0;
         let newline = memchr::memrchr(b'\n', &self.held).map(|at| at + 1);
         let mut cut = match newline {
             _ if last => self.held.len(),
@@ -58,6 +64,8 @@ impl Text {
                 self.swallows = true;
                 return Ok(());
             }
+            let open = self.held.len() - cut;
+            self.again = open + open / 4;
         }
         rules.write_clean(&self.held, 0, cut, &hits, out);
         self.held.drain(..cut);

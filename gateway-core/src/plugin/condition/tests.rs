@@ -27,7 +27,7 @@ fn holds(source: &str) -> bool {
     let config = "[{name: app, groups: [gold, beta], labels: {tier: one}}]";
     let (consumers, _) =
         Consumers::new(&serde_yaml::from_str::<Vec<_>>(config).unwrap(), |_, _| None);
-    ctx.set_consumer(consumers.by_subject("app").unwrap().clone());
+    ctx.set_consumer(consumers.by_subject(None, "app").unwrap().clone());
     let facts = Facts { request: &request, response: None, ctx: &ctx };
     parse(source).unwrap_or_else(|error| panic!("{source}: {error}")).holds(&facts).unwrap()
 }

@@ -53,6 +53,8 @@ struct Compile<'a> {
     consumers: Arc<Consumers>,
     faults: Vec<Fault>,
     tasks: Vec<Background>,
+    /// Names under which plugins have credentials in queries.
+    concealed: Vec<String>,
 }
 
 impl<'a> Compile<'a> {
@@ -66,6 +68,7 @@ impl<'a> Compile<'a> {
             consumers: Arc::default(),
             faults: loaded.faults.clone(),
             tasks: Vec::new(),
+            concealed: Vec::new(),
         }
     }
 
@@ -128,6 +131,7 @@ impl<'a> Compile<'a> {
             upstreams,
             unrouted: self.with.metrics.route(""),
             tasks: Tasks::waiting(self.tasks),
+            concealed: self.concealed.into(),
         })
     }
 

@@ -60,10 +60,12 @@ impl Compile<'_> {
             self.with.store,
             &self.published,
             &self.consumers,
+            &self.config.redaction,
             metrics.clone(),
         );
         let built = spec.build(plugin.options.clone(), &env);
-        let tasks = env.into_tasks();
+        let (tasks, concealed) = env.into_parts();
+        self.concealed.extend(concealed);
         match built {
             Ok(hooks) => {
                 self.tasks.extend(tasks);

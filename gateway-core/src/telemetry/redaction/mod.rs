@@ -8,11 +8,11 @@ mod decode;
 mod numbers;
 mod patterns;
 
-use crate::config::secret_name;
+use crate::config::{RedactionConfig, secret_name};
 use decode::with_decoded;
 use patterns::Patterns;
 pub use patterns::{Found, Shape};
-use regex::bytes::Regex;
+use regex::bytes::{Regex, RegexBuilder};
 use std::borrow::Cow;
 use std::ops::Range;
 
@@ -31,6 +31,11 @@ impl Redactor {
     pub fn new(keys: impl IntoIterator<Item = impl AsRef<str>>, patterns: Vec<Regex>) -> Redactor {
         let keys = keys.into_iter().map(|key| secret_name::normalise(key.as_ref())).collect();
         Redactor { keys, patterns: Patterns::new(patterns) }
+    }
+
+    /// A name in the form in which names are compared: lower-case, without `-`, `_` and spaces.
+    pub fn normalise(name: &str) -> String {
+        secret_name::normalise(name)
     }
 
     /// Whether what stands under this name is secret. Case, `-` and `_` make no difference; the
@@ -109,6 +114,30 @@ impl Redactor {
     fn hides_a_secret(&self, text: &str, plus: bool) -> bool {
         is_encoded(text, plus) && with_decoded(text, plus, |text| self.patterns.is_in(text))
     }
+}
+
+/// Compiles a pattern of an operator's own.
+///
+/// # Errors
+/// It is no regular expression, it is too large, or it finds nothing as well as something; the message says which.
+pub fn pattern(source: &str) -> Result<Regex, String> {
+    const COMPILED_BYTES: usize = 1 << 20;
+    let built = RegexBuilder::new(source).size_limit(COMPILED_BYTES).build();
+    let built = built.map_err(|error| {
+        // The regex crate draws the pattern over several lines; the last one says what is wrong.
+        let text = error.to_string();
+        let said = text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
+        format!("not a regular expression: {said}")
+    })?;
+    if built.is_match(b"") {
+        return Err("it finds nothing as well as something".to_owned());
+    }
+    Ok(built)
+}
+
+/// The patterns of a config, which was checked.
+pub(crate) fn patterns_of(config: &RedactionConfig) -> Vec<Regex> {
+    config.patterns.iter().filter_map(|source| pattern(source).ok()).collect()
 }
 
 impl Default for Redactor {
