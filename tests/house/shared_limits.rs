@@ -84,36 +84,187 @@ fn four_gateways_let_as_many_pass_as_one() {
     assert_eq!(redis.tell(&["DBSIZE"]).parse::<u32>().map(|keys| keys % 2), Ok(0), "two each");
 }
 
-/// What the exact algorithm would let pass within the time that it took, by both ways of counting.
-#[test]
-fn four_gateways_agree_with_the_exact_count_over_time() {
-    let (origin, redis) = (Origin::saying("ok"), Redis::start(&[], false));
-    let config = config(&origin, &at(&redis), "{requests: 200, per: 1s, burst: 50}", "");
-    let gates: Vec<Gate> = (0..4).map(|_| gate(&config)).collect();
+/// What came of a request of a key, and when, in seconds.
+struct Asked {
+    key: usize,
+    at: f64,
+    passed: bool,
+}
+
+/// Asks for all keys in turn through each gateway at the same time, for so many seconds.
+fn press(gates: &[Gate], keys: usize, seconds: f64) -> Vec<Asked> {
     let began = Instant::now();
-    let deadline = began + Duration::from_secs(3);
-
-    let told: Vec<(usize, Instant)> = std::thread::scope(|scope| {
-        let one = |gate: &Gate| {
-            let mut client = gate.client();
-            let (mut passed, mut last) = (0, began);
-            while Instant::now() < deadline {
-                client.send("GET / HTTP/1.1\r\nHost: a\r\nX-Key: k\r\n\r\n");
-                if client.response().status == 200 {
-                    (passed, last) = (passed + 1, Instant::now());
-                }
+    let one = |gate: &Gate, first: usize| {
+        let mut client = gate.client();
+        let mut asked = Vec::new();
+        for key in (0..keys).cycle().skip(first) {
+            let sent = began.elapsed().as_secs_f64();
+            if sent >= seconds {
+                break;
             }
-            (passed, last)
-        };
-        let threads: Vec<_> = gates.iter().map(|gate| scope.spawn(move || one(gate))).collect();
-        threads.into_iter().map(|thread| thread.join().expect("it passes")).collect()
-    });
+            client.send(format!("GET / HTTP/1.1\r\nHost: a\r\nX-Key: {key}\r\n\r\n"));
+            let passed = match client.response().status {
+                200 => true,
+                429 => false,
+                other => panic!("{other}"),
+            };
+            asked.push(Asked { key, at: sent.midpoint(began.elapsed().as_secs_f64()), passed });
+        }
+        asked
+    };
+    std::thread::scope(|scope| {
+        let start = |(index, gate)| scope.spawn(move || one(gate, index * keys / gates.len()));
+        let threads: Vec<_> = gates.iter().enumerate().map(start).collect();
+        let mut all: Vec<Asked> =
+            threads.into_iter().flat_map(|thread| thread.join().expect("it passes")).collect();
+        all.sort_by(|one, other| one.at.total_cmp(&other.at));
+        all
+    })
+}
 
-    let passed: usize = told.iter().map(|(passed, _)| passed).sum();
-    let last = told.iter().map(|(_, last)| *last).max().expect("there are four");
-    let exact = 50.0 + 200.0 * last.saturating_duration_since(began).as_secs_f64();
-    let off = (passed as f64 - exact).abs() / exact;
-    assert!(off < 0.01, "{passed} passed, exactly {exact:.1}");
+/// How many pass of what was asked when, by a bucket for each key that fills evenly; and how many passed.
+fn exact(asked: &[Asked], keys: usize, rate: f64, burst: f64) -> (f64, f64) {
+    let mut buckets = vec![(burst, 0.0); keys];
+    let (mut expected, mut passed) = (0, 0);
+    for Asked { key, at, passed: did } in asked {
+        let (tokens, last) = &mut buckets[*key];
+        *tokens = (*tokens + (at - *last) * rate).min(burst);
+        *last = *at;
+        if *tokens >= 1.0 {
+            *tokens -= 1.0;
+            expected += 1;
+        }
+        passed += i32::from(*did);
+    }
+    (f64::from(expected), f64::from(passed))
+}
+
+#[test]
+fn gateways_agree_with_the_exact_count_over_time() {
+    let (origin, redis) = (Origin::saying("ok"), Redis::start(&[], false));
+    // With many keys each is asked for more seldom.
+    let cases = [(1, "100ms", 20), (10, "1s", 100), (10_000, "1h", 1)];
+    for (keys, per, requests) in cases {
+        let limits = format!("{{requests: {requests}, per: {per}, burst: {}}}", requests / 4 + 1);
+        for count in [1, 4] {
+            let prefix = format!(", prefix: at-{keys}-{count}");
+            let here = format!("{}{prefix}", at(&redis));
+            let config = config(&origin, &here, &limits, "");
+            let gates: Vec<Gate> = (0..count).map(|_| gate(&config)).collect();
+            let rate = match per {
+                "100ms" => 200.0,
+                "1s" => 100.0,
+                _ => 1.0 / 3600.0,
+            };
+            let asked = press(&gates, keys, 3.0);
+            let (expected, passed) = exact(&asked, keys, rate, f64::from(requests / 4 + 1));
+            let off = (passed - expected).abs() / expected;
+            let told =
+                format!("{keys} keys, {count} gateways: {passed} passed, exactly {expected}");
+            println!("{told}, of {}", asked.len());
+            assert!(off < 0.01, "{told}");
+        }
+    }
+}
+
+#[test]
+fn what_is_leased_is_asked_for_once_and_no_more_pass() {
+    let (origin, redis) = (Origin::saying("ok"), Redis::start(&[], false));
+    let leased =
+        |prefix: &str| format!("{}, prefix: {prefix}, lease: {{requests: 50}}", at(&redis));
+    let limits = "{requests: 200, per: 1s, burst: 50}";
+    for (keys, count) in [(1, 1), (1, 4), (4, 4)] {
+        let text = config(&origin, &leased(&format!("at-{keys}-{count}")), limits, "");
+        let gates: Vec<Gate> = (0..count).map(|_| gate(&text)).collect();
+        let before: f64 = gates.iter().map(|gate| calls(gate, "success")).sum();
+        let asked = press(&gates, keys, 3.0);
+        let called = gates.iter().map(|gate| calls(gate, "success")).sum::<f64>() - before;
+        let (expected, passed) = exact(&asked, keys, 200.0, 50.0);
+        let told = format!("{keys} keys, {count} gateways: {passed} passed, exactly {expected}");
+        println!("{told}, {called} calls for {}", asked.len());
+        assert!((expected * 0.97..=expected * 1.01).contains(&passed), "{told}");
+    }
+
+    // Far from the limit hardly anything is asked, and answers tell what is left.
+    let text = config(&origin, &leased("far"), "{requests: 10000, per: 1h, name: a}", "");
+    let gates = [(); 2].map(|()| gate(&text));
+    let before = calls(&gates[0], "success");
+    let told = |answer: &Response| {
+        let told = answer.header("ratelimit").unwrap_or_default().to_owned();
+        let left = told.strip_prefix("\"a\";r=").and_then(|rest| rest.split(';').next());
+        left.and_then(|left| left.parse::<u32>().ok()).expect("it tells what is left")
+    };
+    for round in 1..=200 {
+        let left = told(&ask(&gates[0], "k"));
+        // What is leased is no more than is left; time brings some back.
+        let exact = 10_000 - round;
+        assert!((exact - 1..exact + 20).contains(&left), "{left} in round {round}");
+    }
+    let called = calls(&gates[0], "success") - before;
+    assert!((5.0..=20.0).contains(&called), "{called} calls for 200 requests");
+    // What one did not need the other finds again, once it was asked for.
+    std::thread::sleep(Duration::from_millis(1100));
+    ask(&gates[0], "k");
+    let left = told(&ask(&gates[1], "k"));
+    // But for what the first holds now.
+    assert!(left >= 10_000 - 202 - 50, "{left} are left after 202");
+}
+
+#[test]
+fn who_is_refused_is_not_asked_about_again() {
+    let (origin, redis) = (Origin::saying("ok"), Redis::start(&[], false));
+    let here = format!("{}, lease: {{requests: 10}}", at(&redis));
+    let limits = "{requests: 5, per: 1h, name: a}";
+    let gates = [(); 2].map(|()| gate(&config(&origin, &here, limits, "")));
+    assert_eq!(passed(&gates, "k", 10), 5, "a lease takes nothing from who needs it");
+    ask(&gates[0], "k");
+    let before = calls(&gates[0], "success");
+    for _ in 0..50 {
+        let refused = ask(&gates[0], "k");
+        assert_eq!(refused.status, 429);
+        let told = refused.header("ratelimit").unwrap_or_default();
+        assert!(told.starts_with("\"a\";r=0;t=3"), "{told}");
+        let retry = refused.header("retry-after").expect("it says").parse::<u64>();
+        assert!((600..=720).contains(&retry.expect("seconds")));
+    }
+    assert_eq!(calls(&gates[0], "success") - before, 0.0);
+}
+
+#[test]
+fn limits_of_different_places_are_different_though_they_are_called_alike() {
+    let (origin, redis) = (Origin::saying("ok"), Redis::start(&[], false));
+    let plugin = |key: &str, more: &str| {
+        format!(
+            "plugins: [{{kind: rate-limit, options: {{key: [{key}], limits: [{{requests: 5, per: 1h{more}}}], store: {{{}}}}}}}]",
+            at(&redis)
+        )
+    };
+    let text = config(&origin, &at(&redis), "{requests: 5, per: 1h}", "");
+    let (head, _) = text.split_once("routes:").expect("it has routes");
+    let (before, after) = head.split_once("plugins:").expect("it has plugins");
+    let (_, after) = after.split_once('\n').expect("it is one line");
+    let text = format!(
+        "{before}{after}routes:\n\
+         - {{name: one, match: {{path: /one}}, upstream: origin, {}}}\n\
+         - {{name: two, match: {{path: /two}}, upstream: origin, {}}}\n\
+         - {{name: all, match: {{path: /}}, upstream: origin, {}}}\n",
+        plugin("request.header.x-key", ""),
+        plugin("request.header.x-key", ", algorithm: sliding_window"),
+        plugin("request.header.x-other", ""),
+    );
+    let gate = gate(&text);
+    let ask = |path: &str| {
+        let fields = "Host: a\r\nX-Key: k\r\nX-Other: k\r\n";
+        gate.exchange(format!("GET {path} HTTP/1.1\r\n{fields}\r\n")).status
+    };
+    // Each has five, and none gives back what another took.
+    let mut passed = [0; 3];
+    for _ in 0..8 {
+        for (place, path) in ["/one", "/two", "/k"].into_iter().enumerate() {
+            passed[place] += usize::from(ask(path) == 200);
+        }
+    }
+    assert_eq!(passed, [5; 3]);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //!
 //! | name | is |
 //! |---|---|
+//! | `client.network` | the caller's network: its address, of IPv6 the first 64 bits |
 //! | `client.ip`, `peer.ip` | the caller by the trusted chain; the other end of the socket |
 //! | `request.method`, `.path`, `.host`, `.scheme` | path and host in normal form |
 //! | `request.protocol` | `HTTP/1.0`, `HTTP/1.1`, `HTTP/2` |
@@ -31,7 +32,7 @@ mod pairs;
 use std::borrow::Cow;
 use std::fmt;
 use std::io::Write as _;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use http::header::{COOKIE, HeaderMap, HeaderName};
 use http::{HeaderValue, Version};
@@ -47,6 +48,7 @@ pub use names::PublishedNames;
 #[expect(missing_docs, reason = "the table above says what each one is")]
 pub enum Attribute {
     ClientIp,
+    ClientNetwork,
     PeerIp,
     RequestMethod,
     RequestPath,
@@ -173,6 +175,7 @@ impl Attribute {
     pub fn with_text<R>(&self, facts: &Facts<'_>, take: impl FnOnce(Option<&str>) -> R) -> R {
         match self {
             Self::ClientIp => with_display(facts.ctx.client_ip(), take),
+            Self::ClientNetwork => with_display(network(facts.ctx.client_ip()), take),
             Self::PeerIp => with_display(facts.ctx.peer_ip(), take),
             Self::ResponseStatus => take(facts.response.map(|response| response.status.as_str())),
             _ => take(self.read_text(facts).as_deref()),
@@ -184,6 +187,7 @@ impl Attribute {
     pub fn with_bytes<R>(&self, facts: &Facts<'_>, take: impl FnOnce(Option<&[u8]>) -> R) -> R {
         let address = match self {
             Self::ClientIp => facts.ctx.client_ip(),
+            Self::ClientNetwork => network(facts.ctx.client_ip()),
             Self::PeerIp => facts.ctx.peer_ip(),
             _ => return self.with_text(facts, |text| take(text.map(str::as_bytes))),
         };
@@ -197,6 +201,9 @@ impl Attribute {
         let (request, ctx) = (facts.request, facts.ctx);
         let borrowed = match self {
             Self::ClientIp => return Some(Cow::Owned(ctx.client_ip().to_string())),
+            Self::ClientNetwork => {
+                return Some(Cow::Owned(network(ctx.client_ip()).to_string()));
+            }
             Self::PeerIp => return Some(Cow::Owned(ctx.peer_ip().to_string())),
             Self::TraceId => return Some(Cow::Owned(ctx.trace_id()?.to_string())),
             Self::RequestHeader(name) => return joined(&request.headers, name),
@@ -264,6 +271,16 @@ fn readable(value: &HeaderValue) -> Cow<'_, str> {
     match std::str::from_utf8(value.as_bytes()) {
         Ok(text) => Cow::Borrowed(text),
         Err(_) => String::from_utf8_lossy(value.as_bytes()),
+    }
+}
+
+/// Whoever has one address of IPv6 has all of its first 64 bits (RFC 6177).
+fn network(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(address) => address.into(),
+        IpAddr::V6(address) => {
+            Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into()
+        }
     }
 }
 

@@ -10,12 +10,14 @@ pub(super) enum Cost {
     Attribute {
         attribute: Attribute,
         otherwise: u64,
+        least: u64,
         most: u64,
     },
     /// What the answer says when it goes; `at_first` is taken meanwhile.
     Response {
         field: HeaderName,
         at_first: u64,
+        least: u64,
         most: u64,
     },
 }
@@ -25,18 +27,18 @@ impl Cost {
     pub(super) fn at_first(&self, facts: &Facts<'_>) -> u64 {
         match self {
             Self::Fixed(cost) => *cost,
-            Self::Attribute { attribute, otherwise, most } => attribute
+            Self::Attribute { attribute, otherwise, least, most } => attribute
                 .with_text(facts, |text| number(text?))
-                .map_or(*otherwise, |cost| cost.min(*most)),
+                .map_or(*otherwise, |cost| cost.clamp(*least, *most)),
             Self::Response { at_first, .. } => *at_first,
         }
     }
 
     /// What it has cost, if the answer says so.
     pub(super) fn at_last(&self, response: &ResponseHeader) -> Option<u64> {
-        let Self::Response { field, most, .. } = self else { return None };
+        let Self::Response { field, least, most, .. } = self else { return None };
         let said = response.headers.get(field)?.to_str().ok()?;
-        number(said).map(|cost| cost.min(*most))
+        number(said).map(|cost| cost.clamp(*least, *most))
     }
 
     pub(super) fn is_told_later(&self) -> bool {

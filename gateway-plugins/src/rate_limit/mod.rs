@@ -15,8 +15,10 @@
 
 mod cost;
 mod fields;
+mod lease;
 mod limit;
 mod options;
+mod places;
 mod plan;
 mod store;
 mod table;
@@ -37,10 +39,11 @@ use sha2::{Digest, Sha256};
 
 use cost::Cost;
 use fields::seconds;
+use lease::{Ask, Leased};
 pub use options::Config;
 use options::{Fields, LONGEST, Missing, OnFull, OnStoreError};
 use plan::{Plan, Refused, Standings, Taken};
-use store::Store;
+use store::{Call, Store, Unknown};
 
 /// Bounds how many requests come in a time.
 pub struct RateLimit {
@@ -187,16 +190,62 @@ impl RateLimit {
         let Some(store) = &self.store else {
             return here().map_or_else(|| self.incomplete(), |taken| Ok(Some(taken)));
         };
-        let Some(key) = self.key_shared(facts) else { return self.incomplete() };
-        let wanted = i64::try_from(cost).unwrap_or(i64::MAX);
-        match (store.take(plan, &key, wanted, false).await, self.on_store_error) {
-            (Ok(taken), _) => Ok(Some((Key::Shared(key), taken))),
+        let shared = match &plan.leases {
+            None => {
+                let Some(key) = self.key_shared(facts) else { return self.incomplete() };
+                let cost = i64::try_from(cost).unwrap_or(i64::MAX);
+                let call = Call { cost, ..Call::default() };
+                store.take(plan, &key, call).await.map(|(taken, _)| (Key::Shared(key), taken))
+            }
+            Some(leases) => {
+                let Some(key) = self.key_here(facts) else { return self.incomplete() };
+                let taken = match leases.take(key, self.now()) {
+                    Leased::Known(taken) => Ok(taken),
+                    Leased::Ask(ask) => self.lease(store, plan, cost, &ask, facts).await,
+                };
+                taken.map(|taken| (Key::Here(key), taken))
+            }
+        };
+        match (shared, self.on_store_error) {
+            (Ok(taken), _) => Ok(Some(taken)),
             (Err(_), OnStoreError::Local) => Ok(here()),
             (Err(_), OnStoreError::Allow) => Ok(None),
             // What is only tried refuses nobody.
             (Err(_), OnStoreError::Refuse) if self.dry_run => Ok(None),
             (Err(_), OnStoreError::Refuse) => {
                 Err(Reply::refusal(StatusCode::SERVICE_UNAVAILABLE, FailureCode::P7))
+            }
+        }
+    }
+
+    /// Takes a request from the store, and as many more as are leased.
+    async fn lease(
+        &self,
+        store: &Store,
+        plan: &Plan,
+        cost: u64,
+        ask: &Ask,
+        facts: &Facts<'_>,
+    ) -> Result<Taken, Unknown> {
+        let leases = plan.leases.as_ref().ok_or(Unknown)?;
+        let key = self.key_shared(facts).ok_or(Unknown)?;
+        let call = Call {
+            cost: i64::try_from(cost).unwrap_or(i64::MAX),
+            forced: false,
+            more: ask.requests - 1,
+            back: ask.unused * cost,
+            age: ask.age,
+        };
+        match store.take(plan, &key, call).await {
+            Ok((mut taken, count)) => {
+                leases.put(ask, count, &taken);
+                // What is leased is left all the same.
+                taken.0.add(count.saturating_sub(1) * cost);
+                Ok(taken)
+            }
+            Err(unknown) => {
+                leases.fail(ask);
+                Err(unknown)
             }
         }
     }
@@ -232,8 +281,9 @@ impl RateLimit {
             Key::Shared(key) => {
                 // Neither is above a million.
                 let more = i64::try_from(cost).ok()? - i64::try_from(owed.at_first).ok()?;
-                let taken = self.store.as_ref()?.take(plan, key, more, true).await;
-                taken.ok().map(|(left, _)| left)
+                let call = Call { cost: more, forced: true, ..Call::default() };
+                let taken = self.store.as_ref()?.take(plan, key, call).await;
+                taken.ok().map(|((left, _), _)| left)
             }
         }
     }

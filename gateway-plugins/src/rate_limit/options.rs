@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::hash::RandomState;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gateway_core::config::{FilePath, SecretConfig, Span};
@@ -15,6 +16,7 @@ use sha2::{Digest, Sha256};
 
 use super::cost::Cost;
 use super::fields::seconds;
+use super::lease::Leases;
 use super::limit::{Limit, Way};
 use super::plan::{Plan, Rule};
 use super::store::{Line, Store};
@@ -28,7 +30,7 @@ pub(super) const LONGEST: Duration = Duration::from_secs(31 * 24 * 60 * 60);
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// What tells requests apart: attributes, all of which together are the key. Empty: all requests share
-    /// one. Default `client.ip`.
+    /// one. Default `client.network`: of IPv6 whoever has one address has as many as they like.
     #[serde(default = "client")]
     key: Vec<String>,
     /// What becomes of a request that lacks a part of the key.
@@ -129,6 +131,11 @@ struct CostSaid {
     #[serde(default = "one")]
     #[schemars(range(max = 1_000_000))]
     otherwise: u64,
+    /// What it costs at least, whatever is said. Default 1 for an attribute, which may be the client's word, and 0 for a
+    /// field of the answer.
+    #[serde(default)]
+    #[schemars(range(max = 1_000_000))]
+    least: Option<u64>,
     /// What it costs at most, whatever is said. Default 1000.
     #[serde(default = "thousand")]
     #[schemars(range(min = 1, max = 1_000_000))]
@@ -150,14 +157,32 @@ struct StoreConfig {
     /// A PEM file of the certificates that are trusted to sign the server's. Default: those that the system trusts.
     #[serde(default)]
     ca: Option<FilePath>,
-    /// What the names of all keys begin with. Gateways share what they count if it, the plugin's name, and the limits'
-    /// names are the same. Default `gateway`.
+    /// What the names of all keys begin with. Gateways share what they count if it, the plugin's name and its place in
+    /// the config, its key and the limits are the same. Default `gateway`.
     #[serde(default = "gateway")]
     #[schemars(length(min = 1, max = 64))]
     prefix: String,
     /// How long a request waits for it. Default `20ms`.
     #[serde(default = "twenty_ms")]
     timeout: Span,
+    /// Whether a gateway takes several requests at once for keys that are asked for often. Default: none.
+    #[serde(default)]
+    lease: Option<LeaseConfig>,
+}
+
+/// How a gateway takes several requests of a key at once, to let them in without asking the store, and does not ask it
+/// again for what it refused before that may pass. Never do more pass than without; fewer do while other gateways
+/// hold what this one lacks: of what is left a lease is at most a quarter.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct LeaseConfig {
+    /// How many requests at most, for a key that needs as many in the time.
+    #[schemars(range(min = 2, max = 1000))]
+    requests: u64,
+    /// For how long; what is not needed until then is given back with the key's next request. `10ms` to `1m`, default
+    /// `1s`.
+    #[serde(default = "second", rename = "for")]
+    time: Span,
 }
 
 /// What becomes of a request when the store does not answer.
@@ -189,6 +214,10 @@ fn thousand() -> u64 {
 
 fn gateway() -> String {
     "gateway".to_owned()
+}
+
+fn second() -> Span {
+    Span(Duration::from_secs(1))
 }
 
 fn twenty_ms() -> Span {
@@ -247,7 +276,7 @@ pub(super) enum Fields {
 }
 
 fn client() -> Vec<String> {
-    vec!["client.ip".to_owned()]
+    vec!["client.network".to_owned()]
 }
 
 fn hundred_thousand() -> usize {
@@ -277,6 +306,18 @@ impl LimitConfig {
             Algorithm::SlidingWindow => Way::SlidingWindow,
         };
         Limit::new(way, self.requests, self.per.into(), self.burst)
+    }
+}
+
+impl LeaseConfig {
+    fn check(&self, at: &OptionPath, cost: &CostConfig, error: &mut BuildError) {
+        let time = Duration::from(self.time);
+        if time < Duration::from_millis(10) || time > Duration::from_secs(60) {
+            error.push(at.clone().key("for"), "from 10ms to 1m");
+        }
+        if !matches!(cost, CostConfig::Fixed(_)) {
+            error.push(at.clone(), "only where all requests cost the same: `cost` is no number");
+        }
     }
 }
 
@@ -315,7 +356,13 @@ impl Config {
                 plan: (!config.limits.is_empty()).then_some(plan),
             });
         }
-        let store = self.store.as_ref().and_then(|config| config.compile(env, &mut error));
+        let store = self.store.as_ref().and_then(|config| {
+            if let Some(lease) = &config.lease {
+                let at = root().key("store").key("lease");
+                lease.check(&at, &self.cost, &mut error);
+            }
+            config.compile(env, &mut error)
+        });
         error.or(|| RateLimit {
             key,
             missing: self.missing,
@@ -364,17 +411,22 @@ impl Config {
             error.push(at.clone().key("otherwise"), "more than `most`");
         }
         let (otherwise, most) = (said.otherwise, said.most);
+        let least = said.least.unwrap_or(u64::from(said.attribute.is_some()));
+        if least > most {
+            error.push(at, "`least` is more than `most`");
+            return Cost::Fixed(1);
+        }
         match (&said.attribute, &said.response_header) {
             (Some(name), None) => match env.attribute(name) {
                 Ok(attribute) if attribute.needs_response() => {
                     let message = "not known before there is an answer; write `response_header`";
                     error.push(at.key("attribute"), message);
                 }
-                Ok(attribute) => return Cost::Attribute { attribute, otherwise, most },
+                Ok(attribute) => return Cost::Attribute { attribute, otherwise, least, most },
                 Err(fault) => error.push(at.key("attribute"), fault.to_string()),
             },
             (None, Some(name)) => match name.parse::<HeaderName>() {
-                Ok(field) => return Cost::Response { field, at_first: otherwise, most },
+                Ok(field) => return Cost::Response { field, at_first: otherwise, least, most },
                 Err(_) => error.push(at.key("response_header"), "no name of a field"),
             },
             _ => error.push(at, "exactly one of `attribute` and `response_header`"),
@@ -416,6 +468,9 @@ impl Config {
             let keys = self.keys;
             let full = format!("{scope}{name}");
             let table = env.state(&format!("limit/{full}"), &digest, || Table::new(built, keys));
+            // In a store what does not mean the same has another name.
+            let shared = Sha256::digest(format!("{} {built:?} {:?}", env.scope(), self.key));
+            let shared = format!("{full}:{}", &lower_hex(&shared)[..8]);
             let separator = if policy.is_empty() { "" } else { ", " };
             let _ = write!(
                 policy,
@@ -424,10 +479,26 @@ impl Config {
                 seconds(built.window())
             );
             let item = format!("{separator}\"{name}\";r=").into();
-            rules.push(Rule { name: full.into(), shown: name, item, table });
+            rules.push(Rule { name: shared.into(), shown: name, item, table });
         }
         let policy = HeaderValue::try_from(policy).unwrap_or(HeaderValue::from_static(""));
-        Plan { rules: rules.into(), policy }
+        let leases = self.leases(scope, limits, env);
+        Plan { rules: rules.into(), policy, leases }
+    }
+
+    /// Where what is leased of the keys under these limits is held.
+    fn leases(
+        &self,
+        scope: &str,
+        limits: &[LimitConfig],
+        env: &BuildEnv<'_>,
+    ) -> Option<Arc<Leases>> {
+        let config = self.store.as_ref()?.lease.as_ref()?;
+        let (most, time, cost) = (config.requests, config.time.into(), self.certain_cost());
+        let (keys, count) = (self.keys, limits.len());
+        let digest = format!("{limits:?} {cost} {keys} {:?} {:?}", self.key, self.store);
+        let new = || Leases::new(keys, count, cost, most, time);
+        Some(env.state(&format!("leases/{scope}"), &digest, new))
     }
 }
 

@@ -1,24 +1,27 @@
 //! The limits that hold for a request, and what is left of them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderValue;
 
+use super::lease::Leases;
 use super::limit::Standing;
 use super::options::OnFull;
 use super::table::{Full, Table};
-use std::sync::Arc;
 
 /// Limits that hold together.
 pub(super) struct Plan {
     pub(super) rules: Box<[Rule]>,
     /// `RateLimit-Policy`, the same for all answers.
     pub(super) policy: HeaderValue,
+    /// What is held of the keys in the store, where requests are leased.
+    pub(super) leases: Option<Arc<Leases>>,
 }
 
 /// A limit and its buckets.
 pub(super) struct Rule {
-    /// What it is called among all limits of the plugin.
+    /// What it is called in a store, among all limits of all plugins.
     pub(super) name: Box<str>,
     /// What it is called in answers.
     pub(super) shown: String,
@@ -43,6 +46,11 @@ impl Standings {
             *place = standing;
             self.count += 1;
         }
+    }
+
+    /// So much more is left.
+    pub(super) fn add(&mut self, more: u64) {
+        self.of[..self.count].iter_mut().for_each(|standing| standing.remaining += more);
     }
 
     pub(super) fn all(&self) -> &[Standing] {
@@ -72,8 +80,11 @@ impl Plan {
                     reset: Duration::ZERO,
                 }),
                 refused => {
-                    let before = self.rules.iter().take(place);
-                    before.for_each(|rule| rule.table.give_back(key, cost, now));
+                    let before = self.rules.iter().take(place).zip(&mut left.of);
+                    for (rule, standing) in before {
+                        rule.table.give_back(key, cost, now);
+                        standing.remaining += cost;
+                    }
                     let (over, retry) = match refused {
                         Ok(Err(over)) => (Some(over.standing), over.retry),
                         _ => (None, None),

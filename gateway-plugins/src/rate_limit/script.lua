@@ -1,79 +1,140 @@
 -- Takes a request from the buckets of its key in all limits, or from none; the time is the server's.
 --
--- KEYS: one for each limit. ARGV: the cost, of which less than nothing is given back; 1 to take it whatever is left; then for each limit the way it counts
--- (g: the generic cell rate algorithm, w: a sliding window), how many requests, in so many microseconds, and for g how
--- many microseconds' worth may come together.
+-- KEYS: one for each limit. ARGV: the cost, of which less than nothing is given back; 1 to take it whatever is left;
+-- how many such requests at most; what is given back first, and how many microseconds ago that was taken; then for each
+-- limit the way it counts (g: the generic cell rate algorithm, w: a sliding window), how many requests, in so many
+-- microseconds, and for g how many microseconds' worth may come together.
 --
--- Answers with whether it was taken (1 or 0), the limit that refused it (or 0), in how many microseconds it may come
--- again (-1: never), and for each limit up to that one what remains and in how many microseconds all does.
+-- Answers with whether it was taken (1 or 0); how many were, or the limit that refused it; in how many microseconds it
+-- may come again (-1: never); and for each limit up to that one what remains and in how many microseconds all does.
+-- Of several requests no more are taken than a quarter of what is left, so that there is something for others.
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
-local cost, forced = tonumber(ARGV[1]), ARGV[2] == '1'
-local answer, states, lives = {1, 0, 0}, {}, {}
+local cost, forced, times = tonumber(ARGV[1]), ARGV[2] == '1', tonumber(ARGV[3])
+local back, age = tonumber(ARGV[4]), tonumber(ARGV[5])
+local answer, buckets = {1, 0, 0}, {}
 
-local function refuse(limit, wait, remaining, reset)
-  answer[1], answer[2], answer[3] = 0, limit, math.ceil(wait)
-  answer[#answer + 1] = remaining
-  answer[#answer + 1] = math.ceil(reset)
-  return answer
-end
-
-for limit = 1, #KEYS do
-  local at = 3 + (limit - 1) * 4
-  local way, quota = ARGV[at], tonumber(ARGV[at + 1])
-  local window, tolerance = tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])
+-- What is held of a limit: `full`, when all is available again; or the counts of the last window and this one.
+local function read(limit)
+  local at = 6 + (limit - 1) * 4
+  local one = {
+    way = ARGV[at], quota = tonumber(ARGV[at + 1]),
+    window = tonumber(ARGV[at + 2]), tolerance = tonumber(ARGV[at + 3])
+  }
   local state = redis.call('GET', KEYS[limit])
-  if way == 'g' then
-    local interval = window / quota
-    local full = math.max(tonumber(state or 0) or 0, now)
-    local wanted = interval * cost
-    local next = full + wanted
-    -- Half a microsecond is what rounding may lose.
-    if next - now > tolerance + 0.5 and not forced then
-      local wait = wanted > tolerance + 0.5 and -1 or next - now - tolerance
-      return refuse(limit, wait, math.max(0, math.floor((tolerance - (full - now) + 0.5) / interval)), full - now)
-    end
-    -- What is owed is owed for no longer than a window more.
-    next = math.max(now, math.min(next, now + tolerance + window))
-    states[limit] = string.format('%.3f', next)
-    lives[limit] = next - now
-    answer[#answer + 1] = math.max(0, math.floor((tolerance - (next - now) + 0.5) / interval))
-    answer[#answer + 1] = math.ceil(next - now)
+  if one.way == 'g' then
+    one.interval = one.window / one.quota
+    one.full = math.max(tonumber(state or 0) or 0, now)
+    -- What would have come back by itself since is not given back.
+    one.full = math.max(now, one.full - math.max(0, one.interval * back - age))
   else
-    local number, elapsed = math.floor(now / window), now % window
-    local last, current = 0, 0
+    one.number, one.elapsed = math.floor(now / one.window), now % one.window
+    one.last, one.current = 0, 0
     if state then
       local held, before, counted = string.match(state, '^(%d+):(%d+):(%d+)$')
-      if tonumber(held) == number then
-        last, current = tonumber(before), tonumber(counted)
-      elseif tonumber(held) == number - 1 then
-        last = tonumber(counted)
+      if tonumber(held) == one.number then
+        one.last, one.current = tonumber(before), tonumber(counted)
+      elseif tonumber(held) == one.number - 1 then
+        one.last = tonumber(counted)
       end
     end
-    local used = current + math.ceil(last * (window - elapsed) / window)
-    if used + cost > quota and not forced then
-      local wait = -1
-      if cost <= quota then
-        wait = window - elapsed
-        local free = quota - cost - current
-        if free >= 0 and last > 0 then
-          wait = math.max(0, window - elapsed - free * window / last)
-        elseif current > 0 then
-          -- In the next window, when as much of this one is out of sight.
-          wait = window - elapsed + math.max(0, window - (quota - cost) * window / current)
-        end
-      end
-      local reset = current > 0 and 2 * window - elapsed or window - elapsed
-      return refuse(limit, wait, math.max(0, quota - used), reset)
+    local counted = math.floor((now - age) / one.window)
+    if counted == one.number then
+      one.current = math.max(0, one.current - back)
+    elseif counted == one.number - 1 then
+      one.last = math.max(0, one.last - back)
     end
-    current = math.max(0, math.min(current + cost, 2 * quota))
-    states[limit] = string.format('%.0f:%.0f:%.0f', number, last, current)
-    lives[limit] = 2 * window - elapsed
-    answer[#answer + 1] = math.max(0, math.min(quota, quota - used - cost))
-    answer[#answer + 1] = math.ceil(lives[limit])
+  end
+  return one
+end
+
+-- What remains, less than nothing where more was taken than there was, and in how many microseconds all does.
+local function standing(one)
+  if one.way == 'g' then
+    local owed = one.full - now
+    -- Half a microsecond is what rounding may lose.
+    return math.floor((one.tolerance - owed + 0.5) / one.interval), math.ceil(owed)
+  end
+  local used = one.current + math.ceil(one.last * (one.window - one.elapsed) / one.window)
+  local reset = 0
+  if one.current > 0 then
+    reset = 2 * one.window - one.elapsed
+  elseif one.last > 0 then
+    reset = one.window - one.elapsed
+  end
+  return one.quota - used, math.ceil(reset)
+end
+
+local function tell(one)
+  local remaining, reset = standing(one)
+  answer[#answer + 1] = math.max(0, remaining)
+  answer[#answer + 1] = reset
+end
+
+-- In how many microseconds it may come again, if not now.
+local function wait(one)
+  if one.way == 'g' then
+    local wanted = one.interval * cost
+    if wanted > one.tolerance + 0.5 then
+      return -1
+    end
+    return math.max(0, math.ceil(one.full + wanted - now - one.tolerance))
+  end
+  if cost > one.quota then
+    return -1
+  end
+  local wait, free = one.window - one.elapsed, one.quota - cost - one.current
+  if free >= 0 and one.last > 0 then
+    wait = math.max(0, wait - free * one.window / one.last)
+  elseif one.current > 0 then
+    -- In the next window, when as much of this one is out of sight.
+    wait = wait + math.max(0, one.window - (one.quota - cost) * one.window / one.current)
+  end
+  return math.ceil(wait)
+end
+
+local function keep()
+  for limit, one in ipairs(buckets) do
+    local state, life
+    if one.way == 'g' then
+      state, life = string.format('%.3f', one.full), one.full - now
+    else
+      state = string.format('%.0f:%.0f:%.0f', one.number, one.last, one.current)
+      life = 2 * one.window - one.elapsed
+    end
+    redis.call('SET', KEYS[limit], state, 'PX', math.max(1, math.ceil(life / 1000)))
   end
 end
+
 for limit = 1, #KEYS do
-  redis.call('SET', KEYS[limit], states[limit], 'PX', math.max(1, math.ceil(lives[limit] / 1000)))
+  buckets[limit] = read(limit)
 end
+for limit, one in ipairs(buckets) do
+  local remaining = standing(one)
+  if remaining < cost and not forced then
+    for before = 1, limit do
+      tell(buckets[before])
+    end
+    answer[1], answer[2], answer[3] = 0, limit, wait(one)
+    if back > 0 then
+      keep()
+    end
+    return answer
+  end
+  if times > 1 then
+    times = math.max(1, math.min(times, math.floor(remaining / 4 / cost)))
+  end
+end
+for _, one in ipairs(buckets) do
+  local taken = cost * times
+  if one.way == 'g' then
+    -- What is owed is owed for no longer than a window more.
+    one.full = math.max(now, math.min(one.full + one.interval * taken, now + one.tolerance + one.window))
+  else
+    one.current = math.max(0, math.min(one.current + taken, 2 * one.quota))
+  end
+  tell(one)
+end
+answer[2] = times
+keep()
 return answer

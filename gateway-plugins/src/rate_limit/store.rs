@@ -43,6 +43,20 @@ pub(super) struct Store {
     metrics: Arc<PluginMetrics>,
 }
 
+/// What the store is asked for a key.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Call {
+    /// What a request costs; less than nothing is given back.
+    pub(super) cost: i64,
+    /// Whether it is taken whatever is left.
+    pub(super) forced: bool,
+    /// How many such requests more may be taken with it.
+    pub(super) more: u64,
+    /// What is given back first, and how long ago that was taken.
+    pub(super) back: u64,
+    pub(super) age: Duration,
+}
+
 /// The store did not say whether a request passes.
 #[derive(Debug)]
 pub(super) struct Unknown;
@@ -110,21 +124,20 @@ impl Store {
         Self { line, script, prefix: prefix.into(), timeout, metrics }
     }
 
-    /// Takes a request of this cost from the buckets of its key, or from none; `forced`, it is taken whatever is left,
-    /// and given back if it is less than nothing.
+    /// Takes a request from the buckets of its key, or from none, and says how many were taken.
     pub(super) async fn take(
         &self,
         plan: &Plan,
         key: &str,
-        cost: i64,
-        forced: bool,
-    ) -> Result<Taken, Unknown> {
+        wanted: Call,
+    ) -> Result<(Taken, u64), Unknown> {
         let Some(connection) = self.line.held.load_full() else {
             self.metrics.called_store(StoreCall::Down);
             return Err(Unknown);
         };
         let mut call = self.script.prepare_invoke();
-        call.arg(cost).arg(u8::from(forced));
+        call.arg(wanted.cost).arg(u8::from(wanted.forced)).arg(wanted.more + 1);
+        call.arg(wanted.back).arg(u64::try_from(wanted.age.as_micros()).unwrap_or(u64::MAX));
         for rule in &plan.rules {
             // In a cluster the keys of one call have to be in one place.
             call.key(format!("{}{{{key}}}:{}", self.prefix, rule.name));
@@ -143,7 +156,9 @@ impl Store {
             }
             Ok(Err(error)) => {
                 self.metrics.called_store(StoreCall::Failure);
-                if error.is_io_error() || error.is_unrecoverable_error() {
+                // A server that is no longer the first of its kind says so, and stays connected.
+                let demoted = matches!(error.code(), Some("READONLY" | "MASTERDOWN"));
+                if error.is_io_error() || error.is_unrecoverable_error() || demoted {
                     self.line.lose(&connection);
                 }
                 tracing::debug!(%error, "the store of limits refused a call");
@@ -161,8 +176,8 @@ impl Store {
 }
 
 /// What the script says.
-fn read(answer: &[i64]) -> Option<Taken> {
-    let [taken, _, wait, standings @ ..] = answer else { return None };
+fn read(answer: &[i64]) -> Option<(Taken, u64)> {
+    let [taken, count, wait, standings @ ..] = answer else { return None };
     let micros = |micros: i64| Duration::from_micros(u64::try_from(micros).unwrap_or(0));
     let mut left = Standings::default();
     for pair in standings.chunks_exact(2) {
@@ -170,8 +185,8 @@ fn read(answer: &[i64]) -> Option<Taken> {
         left.push(Standing { remaining, reset: micros(pair[1]) });
     }
     if *taken == 1 {
-        return Some((left, Ok(())));
+        return Some(((left, Ok(())), u64::try_from(*count).unwrap_or(0)));
     }
     let retry = (*wait >= 0).then(|| micros(*wait));
-    Some((left, Err(Refused { retry })))
+    Some(((left, Err(Refused { retry })), 0))
 }

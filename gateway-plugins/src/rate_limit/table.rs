@@ -1,27 +1,14 @@
-//! The buckets of one limit: a fixed number of places, no lock, and none taken from who needs it.
-//!
-//! A place holds the hash of a key and the key's state. A key has sixteen places where it may be; a place
-//! whose state says nothing any more is free for another key, which begins as well with that state as
-//! with none. So nothing has to be evicted, and memory never grows.
+//! The buckets of one limit.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::limit::{Limit, Over, Standing};
-
-/// Places that a key looks at together.
-const WAYS: usize = 8;
-
-#[derive(Default)]
-struct Place {
-    /// The key's hash; 0 if there never was one.
-    key: AtomicU64,
-    state: AtomicU64,
-}
+use super::places::Places;
 
 /// The buckets of one limit.
 pub(super) struct Table {
     limit: Limit,
-    places: Box<[[Place; WAYS]]>,
+    places: Places,
 }
 
 /// All places where a key may be belong to keys that are being counted.
@@ -31,14 +18,16 @@ pub(super) struct Full;
 impl Table {
     /// A table with room for so many keys at a time.
     pub(super) fn new(limit: Limit, keys: usize) -> Self {
-        // With half as many more a key finds a place though others are near it.
-        let sets = (keys + keys / 2).div_ceil(WAYS).max(2);
-        let places = (0..sets).map(|_| Default::default()).collect();
-        Self { limit, places }
+        Self { limit, places: Places::new(keys) }
     }
 
     pub(super) fn limit(&self) -> &Limit {
         &self.limit
+    }
+
+    fn place(&self, key: u64, now: u64) -> Option<&AtomicU64> {
+        let spent = |state| self.limit.is_spent(state, now);
+        self.places.find(key, spent).map(|index| self.places.state(index))
     }
 
     /// Takes a request of this cost from the bucket of a key, given as a hash that nobody can foresee and
@@ -49,14 +38,14 @@ impl Table {
         cost: u64,
         now: u64,
     ) -> Result<Result<Standing, Over>, Full> {
-        let place = self.find(key, now).ok_or(Full)?;
-        let mut state = place.state.load(Ordering::Acquire);
+        let place = self.place(key, now).ok_or(Full)?;
+        let mut state = place.load(Ordering::Acquire);
         loop {
             match self.limit.take(state, cost, now) {
                 Err(over) => return Ok(Err(over)),
                 Ok((next, standing)) => {
                     let order = (Ordering::AcqRel, Ordering::Acquire);
-                    match place.state.compare_exchange_weak(state, next, order.0, order.1) {
+                    match place.compare_exchange_weak(state, next, order.0, order.1) {
                         Ok(_) => return Ok(Ok(standing)),
                         Err(other) => state = other,
                     }
@@ -67,12 +56,12 @@ impl Table {
 
     /// Takes what a request has cost already, whatever is left; `None` if there is no room to note it.
     pub(super) fn charge(&self, key: u64, cost: u64, now: u64) -> Option<Standing> {
-        let place = self.find(key, now)?;
-        let mut state = place.state.load(Ordering::Acquire);
+        let place = self.place(key, now)?;
+        let mut state = place.load(Ordering::Acquire);
         loop {
             let (next, standing) = self.limit.charge(state, cost, now);
             let order = (Ordering::AcqRel, Ordering::Acquire);
-            match place.state.compare_exchange_weak(state, next, order.0, order.1) {
+            match place.compare_exchange_weak(state, next, order.0, order.1) {
                 Ok(_) => return Some(standing),
                 Err(other) => state = other,
             }
@@ -81,58 +70,9 @@ impl Table {
 
     /// Gives back what was taken for a request that another limit refused.
     pub(super) fn give_back(&self, key: u64, cost: u64, now: u64) {
-        if let Some(place) = self.known(key) {
+        if let Some(place) = self.places.known(key) {
             let back = |state| Some(self.limit.give_back(state, cost, now));
-            let _ = place.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, back);
-        }
-    }
-
-    fn sets(&self, key: u64) -> [&[Place; WAYS]; 2] {
-        let count = self.places.len() as u64;
-        // Two halves of the hash, each spread over all sets.
-        let set = |half: u64| usize::try_from((half * count) >> 32).unwrap_or(0);
-        [&self.places[set(key >> 32)], &self.places[set(key & 0xffff_ffff)]]
-    }
-
-    fn known(&self, key: u64) -> Option<&Place> {
-        let mut places = self.sets(key).into_iter().flatten();
-        places.find(|place| place.key.load(Ordering::Acquire) == key)
-    }
-
-    /// How many places of a set are free, and one of them with the key that it held.
-    fn free<'a>(&self, set: &'a [Place; WAYS], now: u64) -> (usize, Option<(&'a Place, u64)>) {
-        let mut free = set.iter().filter_map(|place| {
-            let held = place.key.load(Ordering::Acquire);
-            let spent = self.limit.is_spent(place.state.load(Ordering::Acquire), now);
-            (held == 0 || spent).then_some((place, held))
-        });
-        let first = free.next();
-        (free.count() + usize::from(first.is_some()), first)
-    }
-
-    /// The place of a key, its own or one that is free.
-    fn find(&self, key: u64, now: u64) -> Option<&Place> {
-        loop {
-            if let Some(place) = self.known(key) {
-                return Some(place);
-            }
-            let free = self.sets(key).into_iter().map(|set| self.free(set, now));
-            // Of two sets the emptier: so nearly all places are used before one is missing.
-            let (_, free) = free.max_by_key(|(count, _)| *count)?;
-            let (place, held) = free?;
-            // Who comes second looks again: the winner may have had the same key.
-            if place.key.compare_exchange(held, key, Ordering::SeqCst, Ordering::SeqCst).is_err() {
-                continue;
-            }
-            let mut all = self.sets(key).into_iter().flatten();
-            let twice = |other: &&Place| {
-                !std::ptr::eq(*other, place) && other.key.load(Ordering::SeqCst) == key
-            };
-            if all.find(twice).is_none() {
-                return Some(place);
-            }
-            // Somebody brought the same key in the same moment.
-            let _ = place.key.compare_exchange(key, 0, Ordering::SeqCst, Ordering::SeqCst);
+            let _ = place.fetch_update(Ordering::AcqRel, Ordering::Acquire, back);
         }
     }
 }

@@ -59,7 +59,7 @@ async fn what_one_limit_refuses_counts_in_none() {
     statuses(&test, "192.0.2.1", 20).await;
     let refused = test.get("/").client("192.0.2.1").send().await;
     assert!(
-        field(&refused, "ratelimit").starts_with("\"1\";r=98;"),
+        field(&refused, "ratelimit").starts_with("\"1\";r=99;"),
         "{refused:?}",
         refused = field(&refused, "ratelimit")
     );
@@ -196,9 +196,9 @@ async fn a_request_costs_what_a_fact_says() {
         ("none", 87),
         ("-1", 84),
         ("", 81),
-        ("0", 81),
-        ("99999999999999999999999", 31),
-        ("30", 1),
+        ("0", 80),
+        ("99999999999999999999999", 30),
+        ("29", 1),
     ] {
         let answer = test.get("/").header("x-cost", cost).send().await;
         assert!(
@@ -254,6 +254,17 @@ fn stores_costs_and_overrides_that_cannot_be_are_refused() {
             "not set",
         ),
         ("store: {redis: 'rediss://127.0.0.1/', ca: /nowhere.pem}", "store.ca", "cannot be read"),
+        ("store: {redis: 'redis://127.0.0.1/', lease: {}}", "store.lease", "requests"),
+        (
+            "store: {redis: 'redis://127.0.0.1/', lease: {requests: 5, for: 2m}}",
+            "store.lease.for",
+            "from 10ms",
+        ),
+        (
+            "cost: {response_header: a}, store: {redis: 'redis://127.0.0.1/', lease: {requests: 5}}",
+            "store.lease",
+            "cost the same",
+        ),
     ] {
         let all = faults(&format!("{{limits: [{{requests: 10, per: 1s}}], {options}}}"));
         assert!(

@@ -43,8 +43,9 @@ impl<S: AsRef<str>> FromIterator<S> for PublishedNames {
     }
 }
 
-static FIXED: [(&str, Attribute); 16] = [
+static FIXED: [(&str, Attribute); 17] = [
     ("client.ip", Attribute::ClientIp),
+    ("client.network", Attribute::ClientNetwork),
     ("peer.ip", Attribute::PeerIp),
     ("request.method", Attribute::RequestMethod),
     ("request.path", Attribute::RequestPath),
