@@ -12,6 +12,7 @@ use crate::plugin::{Fact, FactSet};
 use crate::routing::HostText;
 use crate::snapshot::{ListenerPlan, RoutePlan, Snapshot};
 use crate::telemetry::{Ascii, AttemptRecord, FailureCode, TraceContext};
+use crate::tls::Secured;
 
 /// Everything the gateway knows about one request, from its head to its record.
 ///
@@ -25,6 +26,8 @@ pub struct RequestCtx {
     peer: SocketAddr,
     client: IpAddr,
     scheme: &'static str,
+    /// What TLS says of the connection, if it is secured.
+    secured: Option<Arc<Secured>>,
     host: Option<HostText>,
     request_id: Option<Box<str>>,
     trace: Option<TraceContext>,
@@ -58,6 +61,7 @@ impl RequestCtx {
             peer,
             client: peer.ip(),
             scheme: "http",
+            secured: None,
             host: None,
             request_id: None,
             trace: None,
@@ -104,6 +108,15 @@ impl RequestCtx {
     pub(crate) fn set_client(&mut self, address: IpAddr, scheme: &'static str) {
         self.client = address;
         self.scheme = scheme;
+    }
+
+    /// What TLS says of the connection.
+    pub(crate) fn secured(&self) -> Option<&Secured> {
+        self.secured.as_deref()
+    }
+
+    pub(crate) fn set_secured(&mut self, secured: Option<Arc<Secured>>) {
+        self.secured = secured;
     }
 
     /// The address of the other end of the socket.

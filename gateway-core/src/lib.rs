@@ -17,6 +17,7 @@ pub mod reload;
 pub mod routing;
 pub mod snapshot;
 pub mod telemetry;
+mod tls;
 pub mod upstream;
 
 pub use consumer::{Consumer, Consumers};

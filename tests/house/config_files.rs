@@ -99,10 +99,20 @@ fn certificates() -> Certificates {
     let folder = certificates.folder().join("certs");
     fs::create_dir(&folder).expect("a folder can be made");
     let authority = certificates.authority().display().to_string();
-    for (file, name) in
-        [(authority, "internal.pem"), (own.cert, "gateway.pem"), (own.key, "gateway.key")]
-    {
-        fs::copy(file, folder.join(name)).expect("a file can be copied");
+    let rsa = certificates.issue_rsa("rsa", "DNS:gateway.internal");
+    let (vouched, revoked) = (certificates.vouch(&own), certificates.revoke(&[]));
+    for (file, names) in [
+        (authority, &["internal.pem", "staff-ca.pem", "partners-ca.pem"][..]),
+        (own.cert, &["gateway.pem", "example.pem", "other.pem"]),
+        (own.key, &["gateway.key", "example.key", "other.key"]),
+        (rsa.cert, &["example-rsa.pem"]),
+        (rsa.key, &["example-rsa.key"]),
+        (vouched, &["other.ocsp"]),
+        (revoked, &["staff.crl"]),
+    ] {
+        for name in names {
+            fs::copy(&file, folder.join(name)).expect("a file can be copied");
+        }
     }
     certificates
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 use gateway_core::Gateway;
 use gateway_core::telemetry::access_log::{DEFAULT_FIELDS, Field};
 use gateway_core::telemetry::metrics::{DOCUMENTED, Kind, series_bound};
-use gateway_tests::{Client, Exchange, Gate, Origin, Process};
+use gateway_tests::{Certificates, Client, Exchange, Gate, Origin, Process};
 use serde_json::Value;
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -783,6 +783,23 @@ fn every_documented_metric_that_can_move_does() {
     endpoints.await_metric(unhealthy, 1.0);
     seen.look(&endpoints);
     drop(endpoints);
+    // Handshakes, good and bad.
+    let certificates = Certificates::new();
+    let own = certificates.issue("own", "DNS:a.test");
+    let secured = Gate::yaml(&format!(
+        "version: 1\nadmin: {{address: \"127.0.0.1:0\"}}\n\
+         listeners: [{{name: public, address: \"127.0.0.1:0\", \
+         tls: {{certificates: [{{cert: {}, key: {}}}]}}}}]\n\
+         routes: [{{name: all, match: {{path: /}}, reply: {{}}}}]\n",
+        own.cert, own.key
+    ));
+    seen.look(&secured);
+    assert_eq!(secured.get("/").status, 400, "it is no handshake");
+    let url = format!("https://{}/", secured.address());
+    let curl = std::process::Command::new("curl").args(["-sk", &url]).status();
+    assert!(curl.is_ok_and(|status| status.success()));
+    seen.look(&secured);
+    drop(secured);
     // A log that cannot be written, and one that is not read.
     let full = exits(origin.address(), "format: json");
     let config = fs::read_to_string(full.config_path()).expect("the config can be read");

@@ -35,6 +35,7 @@ pub(super) fn read(path: &str, state: &Arc<State>) -> Option<Reply> {
         "/config" => ok(snapshot.config.redacted_json()),
         "/routes" => ok(routes(&snapshot)),
         "/upstreams" => ok(upstreams(&snapshot, state.watch.now())),
+        "/certificates" => ok(certificates(&snapshot)),
         "/plugins" => ok(plugins(state)),
         _ => return None,
     })
@@ -47,6 +48,28 @@ pub fn version() -> Value {
         "config_version": 1,
         "pingora": "0.9.1",
     })
+}
+
+/// The certificates in use now, by listener.
+fn certificates(snapshot: &Snapshot) -> Value {
+    let listeners = snapshot.listeners().iter().filter_map(|listener| {
+        let live = listener.tls.as_ref()?.live();
+        let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
+        let now = i64::try_from(now).unwrap_or(i64::MAX);
+        let all = live.certificates.iter().map(|one| {
+            json!({
+                "names": one.names,
+                "subject": one.subject,
+                "issuer": one.issuer,
+                "sha256": one.fingerprint,
+                "not_before": one.not_before,
+                "not_after": one.not_after,
+                "days_left": (one.not_after - now).div_euclid(24 * 60 * 60),
+            })
+        });
+        Some(json!({ "listener": &*listener.name, "certificates": all.collect::<Vec<_>>() }))
+    });
+    json!({ "listeners": listeners.collect::<Vec<_>>() })
 }
 
 fn ready(state: &State) -> Reply {

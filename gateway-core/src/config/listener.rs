@@ -11,10 +11,11 @@ use super::check::Findings;
 use super::path::ConfigPath;
 use super::plugin::{self, PluginConfig};
 use super::scalar;
+use super::tls::ListenerTls;
 use super::units::{Size, Span};
 
 /// An address the gateway accepts on.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ListenerConfig {
     /// The name routes, logs and metrics call it by.
@@ -23,6 +24,16 @@ pub struct ListenerConfig {
     /// IP address and port, such as `0.0.0.0:8080` or `[::]:8080`.
     #[schemars(with = "ListenAddress")]
     pub address: SocketAddr,
+    /// TLS for those who connect. Default: none.
+    #[serde(default)]
+    pub tls: Option<ListenerTls>,
+    /// Whether every request is sent to the same place over https, with 308. A number is the port there. Default false.
+    #[serde(default)]
+    pub redirect_https: RedirectHttps,
+    /// The PROXY protocol (versions 1 and 2), with which a load balancer in front says whose connection it is.
+    /// Default: none is understood.
+    #[serde(default)]
+    pub proxy_protocol: Option<ListenerProxyProtocol>,
     /// What a client may use.
     #[serde(default)]
     pub limits: ListenerLimits,
@@ -36,6 +47,43 @@ pub struct ListenerConfig {
     /// Plugins for every route reached through this listener.
     #[serde(default)]
     pub plugins: Vec<PluginConfig>,
+}
+
+/// Whether requests are sent to https.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub enum RedirectHttps {
+    /// To port 443, or not at all.
+    Usual(bool),
+    /// To this port.
+    Port(#[schemars(range(min = 1, max = 65535))] u16),
+}
+
+impl Default for RedirectHttps {
+    fn default() -> Self {
+        Self::Usual(false)
+    }
+}
+
+impl RedirectHttps {
+    /// The port, if requests are sent there.
+    pub fn port(self) -> Option<u16> {
+        match self {
+            Self::Usual(is) => is.then_some(443),
+            Self::Port(port) => Some(port),
+        }
+    }
+}
+
+/// Who says whose connection it is.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ListenerProxyProtocol {
+    /// Networks of those who may. Their connections have to begin with the header; all others are served as they
+    /// come, and a header from them is a request that cannot be read.
+    #[serde(deserialize_with = "scalar::list::<Network, _, _>")]
+    #[schemars(with = "Vec<Network>", length(min = 1))]
+    pub trusted: Vec<IpNet>,
 }
 
 /// What a client may use. A request beyond a limit is refused.
@@ -76,6 +124,8 @@ impl Default for ListenerLimits {
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ListenerTimeouts {
+    /// For the TLS handshake, and for the header of the PROXY protocol. Default `5s`.
+    pub handshake: Span,
     /// From a request's first byte to the end of its head. Default `10s`.
     pub header: Span,
     /// Between two requests of one connection. Default `75s`.
@@ -89,6 +139,7 @@ pub struct ListenerTimeouts {
 impl Default for ListenerTimeouts {
     fn default() -> Self {
         Self {
+            handshake: Span::seconds(5),
             header: Span::seconds(10),
             idle: Span::seconds(75),
             body_read: Span::seconds(30),
@@ -107,10 +158,22 @@ impl ListenerConfig {
             findings.add(&at, format!("expected from `1KiB` to below `1MiB`, got `{bytes}`"));
         }
         let timeouts = at.clone().key("timeouts");
+        findings.refuse_zero(&timeouts, "handshake", self.timeouts.handshake);
         findings.refuse_zero(&timeouts, "header", self.timeouts.header);
         findings.refuse_zero(&timeouts, "idle", self.timeouts.idle);
         findings.refuse_zero(&timeouts, "body_read", self.timeouts.body_read);
         findings.refuse_zero(&timeouts, "write", self.timeouts.write);
+        if let Some(tls) = &self.tls {
+            tls.check(&at.clone().key("tls"), findings);
+        }
+        if self.tls.is_some() && self.redirect_https.port().is_some() {
+            let at = at.clone().key("redirect_https");
+            findings.add(&at, "its requests come over https already");
+        }
+        if self.proxy_protocol.as_ref().is_some_and(|proxy| proxy.trusted.is_empty()) {
+            let at = at.clone().key("proxy_protocol").key("trusted");
+            findings.add(&at, "nobody could say anything; write a network at least");
+        }
         plugin::check_list(&self.plugins, &at.clone().key("plugins"), findings);
     }
 }

@@ -41,6 +41,7 @@ mod status_range;
 #[cfg(test)]
 mod tests;
 mod text;
+mod tls;
 mod transport;
 mod units;
 mod upstream;
@@ -78,6 +79,7 @@ pub(crate) use secret::environment;
 pub use secret::{Secret, SecretConfig};
 pub use server::{ServerConfig, Workers};
 pub use status_range::StatusRange;
+pub use tls::{CertificateConfig, ClientAuthConfig, ClientAuthMode, ListenerTls, TlsVersion};
 pub use transport::{ClientCertificate, ProxyProtocol, UpstreamProtocol, UpstreamTls, Verify};
 pub use units::{Percent, Size, Span};
 pub use upstream::{

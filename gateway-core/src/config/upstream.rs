@@ -347,6 +347,8 @@ pub struct UpstreamTimeouts {
     /// How long an unused connection is kept for the next request; less where an endpoint says in
     /// `Keep-Alive` that it closes sooner. Default `50s`; 0 keeps none.
     pub keepalive: Span,
+    /// Without a byte either way, on a WebSocket connection. Default `5m`.
+    pub tunnel: Span,
 }
 
 impl Default for UpstreamTimeouts {
@@ -357,6 +359,7 @@ impl Default for UpstreamTimeouts {
             idle: Span::seconds(60),
             total: None,
             keepalive: Span::seconds(50),
+            tunnel: Span::seconds(300),
         }
     }
 }

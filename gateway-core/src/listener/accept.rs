@@ -11,9 +11,11 @@ use tokio::sync::watch;
 
 use super::conn::Conn;
 use super::io::GatewayIo;
-use super::permit::Connections;
+use super::permit::{Connections, Permit};
+use super::proxy_header::{self, Malformed, Said};
+use super::wire::Wire;
 use crate::snapshot::{ListenerPlan, SnapshotHandle};
-use crate::telemetry::Refusal;
+use crate::telemetry::{ConnectionEnd, Refusal};
 
 /// How long to wait when the process is out of descriptors or memory.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
@@ -68,16 +70,81 @@ impl Acceptor {
     ) where
         P: ServerApp + Send + Sync + 'static,
     {
-        let permit = match self.connections.admit(listener, peer.ip(), self.max_connections) {
+        // Who speaks for others says whose it is.
+        let speaks = listener.believes(peer.ip());
+        let client = (!speaks).then(|| peer.ip());
+        let permit = match self.connections.admit(listener, client, self.max_connections) {
             Ok(permit) => permit,
             Err(why) => return listener.metrics.refused(why),
         };
         let Ok(local) = tcp.local_addr() else { return };
         // Only a connection that is already gone has no such option.
         let _ = tcp.set_nodelay(true);
-        let io = GatewayIo::new(tcp, Arc::new(Conn::new(listener.clone(), peer, local)), permit);
         let (proxy, draining) = (proxy.clone(), self.draining.clone());
-        tokio::spawn(async move { proxy.process_new(Box::new(io), &draining).await });
+        if !speaks && listener.tls.is_none() {
+            let conn = Arc::new(Conn::new(listener.clone(), peer, local, None));
+            let io = GatewayIo::new(Wire::Plain(tcp), conn, permit);
+            tokio::spawn(async move { proxy.process_new(Box::new(io), &draining).await });
+            return;
+        }
+        let coming = Coming { tcp, peer, local, speaks, listener: listener.clone(), permit };
+        let mut cut = self.draining.clone();
+        tokio::spawn(async move {
+            // Who is not through with the handshake when the gateway drains is served no more.
+            let io = tokio::select! {
+                io = coming.arrive() => io,
+                _ = cut.wait_for(|draining| *draining) => None,
+            };
+            if let Some(io) = io {
+                proxy.process_new(Box::new(io), &draining).await;
+            }
+        });
+    }
+}
+
+/// A connection before anything is known of it.
+struct Coming {
+    tcp: TcpStream,
+    peer: SocketAddr,
+    local: SocketAddr,
+    /// It begins with whose it is.
+    speaks: bool,
+    listener: Arc<ListenerPlan>,
+    permit: Permit,
+}
+
+impl Coming {
+    /// Finds out whose it is, and secures it.
+    async fn arrive(self) -> Option<GatewayIo> {
+        let Self { mut tcp, mut peer, mut local, speaks, listener, mut permit } = self;
+        if speaks {
+            let read = proxy_header::read(&mut tcp);
+            let said = tokio::time::timeout(listener.timeouts.handshake, read).await;
+            match said {
+                Ok(Ok(Said::Client { client, to })) => (peer, local) = (client, to),
+                Ok(Ok(Said::Own)) => {}
+                Ok(Err(Malformed)) | Err(_) => {
+                    listener.metrics.ended(ConnectionEnd::ProxyProtocol);
+                    return None;
+                }
+            }
+            match permit.of(peer.ip(), listener.limits.connections_per_client) {
+                Ok(own) => permit = own,
+                Err(why) => {
+                    listener.metrics.refused(why);
+                    return None;
+                }
+            }
+        }
+        let (wire, secured) = match &listener.tls {
+            None => (Wire::Plain(tcp), None),
+            Some(tls) => {
+                let (stream, secured) = tls.accept(tcp).await.ok()?;
+                (Wire::Tls(Box::new(stream)), Some(secured))
+            }
+        };
+        let conn = Arc::new(Conn::new(listener, peer, local, secured));
+        Some(GatewayIo::new(wire, conn, permit))
     }
 }
 

@@ -6,8 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use http::HeaderValue;
 
+use super::taken::{Taker, Waiting};
 use crate::routing::LastHost;
 use crate::snapshot::ListenerPlan;
+use crate::tls::Secured;
 
 /// What a connection is doing, which decides what its silence means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +40,8 @@ pub(crate) struct Conn {
     pub(crate) listener: Arc<ListenerPlan>,
     pub(crate) peer: SocketAddr,
     pub(crate) local: SocketAddr,
+    /// What TLS says of it, if it is secured.
+    pub(crate) secured: Option<Arc<Secured>>,
     phase: AtomicU8,
     requests: AtomicU32,
     /// Whether the current head has become a request.
@@ -50,6 +54,8 @@ pub(crate) struct Conn {
     malformed: AtomicBool,
     /// The last introduction, and the host that was asked for.
     introduction: Mutex<Option<(Option<HeaderValue>, Introduction)>>,
+    /// Who takes it when Pingora lets go of it.
+    taker: Mutex<Waiting>,
     /// The host its last request asked for.
     pub(crate) last_host: LastHost,
 }
@@ -64,11 +70,17 @@ pub(crate) struct Introduction {
 }
 
 impl Conn {
-    pub(crate) fn new(listener: Arc<ListenerPlan>, peer: SocketAddr, local: SocketAddr) -> Self {
+    pub(crate) fn new(
+        listener: Arc<ListenerPlan>,
+        peer: SocketAddr,
+        local: SocketAddr,
+        secured: Option<Secured>,
+    ) -> Self {
         Self {
             listener,
             peer,
             local,
+            secured: secured.map(Arc::new),
             phase: AtomicU8::new(Phase::Head as u8),
             requests: AtomicU32::new(0),
             claimed: AtomicBool::new(false),
@@ -78,6 +90,7 @@ impl Conn {
             streams: AtomicU32::new(0),
             malformed: AtomicBool::new(false),
             introduction: Mutex::default(),
+            taker: Mutex::default(),
             last_host: LastHost::default(),
         }
     }
@@ -170,6 +183,20 @@ impl Conn {
     /// instead of a reset (RFC 9112, section 9.6).
     pub(crate) fn linger(&self) {
         self.linger.store(true, Ordering::Relaxed);
+    }
+
+    /// Has the connection taken out of Pingora's hands when those let go of it: it is HTTP no more.
+    pub(crate) fn hand_over(&self, taker: Taker) {
+        self.taker.lock().unwrap_or_else(PoisonError::into_inner).0 = Some(taker);
+    }
+
+    /// Whether somebody waits for it.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.taker.lock().unwrap_or_else(PoisonError::into_inner).0.is_some()
+    }
+
+    pub(super) fn taker(&self) -> Option<Taker> {
+        self.taker.lock().unwrap_or_else(PoisonError::into_inner).0.take()
     }
 
     /// What of this connection an upstream cannot be blamed for.

@@ -12,6 +12,9 @@ mod framing;
 mod head;
 mod io;
 mod permit;
+mod proxy_header;
+mod taken;
+mod wire;
 
 pub use bind::{BindError, Bound, bind};
 
@@ -19,3 +22,4 @@ pub(crate) use accept::Acceptor;
 pub(crate) use conn::{ClientWaits, Conn, Introduction};
 pub(crate) use io::connection;
 pub(crate) use permit::Connections;
+pub(crate) use taken::{Taken, Taker};

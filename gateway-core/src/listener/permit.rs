@@ -28,15 +28,14 @@ impl Connections {
         self.total.load(Ordering::Relaxed)
     }
 
-    /// Lets one more connection in, unless a limit is reached.
+    /// Lets one more connection in, unless a limit is reached. Whose it is may be found out later.
     pub(super) fn admit(
         self: &Arc<Self>,
         listener: &Arc<ListenerPlan>,
-        client: IpAddr,
+        client: Option<IpAddr>,
         max_total: usize,
     ) -> Result<Permit, Refusal> {
         let count = self.listener(&listener.name);
-        let client = client_key(client);
         let limits = &listener.limits;
         if !take(&self.total, max_total) {
             return Err(Refusal::Total);
@@ -45,13 +44,12 @@ impl Connections {
             give_back(&self.total);
             return Err(Refusal::Listener);
         }
-        if !count.admit_client(client, limits.connections_per_client) {
-            give_back(&self.total);
-            give_back(&count.open);
-            return Err(Refusal::PerClient);
-        }
         let open = listener.metrics.connection();
-        Ok(Permit { connections: self.clone(), count, client, open })
+        let permit = Permit { connections: self.clone(), count, client: None, open };
+        match client {
+            Some(client) => permit.of(client, limits.connections_per_client),
+            None => Ok(permit),
+        }
     }
 
     fn listener(&self, name: &Arc<str>) -> Arc<ListenerCount> {
@@ -110,15 +108,28 @@ fn client_key(client: IpAddr) -> IpAddr {
 pub(super) struct Permit {
     connections: Arc<Connections>,
     count: Arc<ListenerCount>,
-    client: IpAddr,
+    /// Once it is known whose it is.
+    client: Option<IpAddr>,
     /// Counted among the listener's open connections for as long as it is held.
     #[expect(dead_code, reason = "held for its drop")]
     open: Held,
 }
 
+impl Permit {
+    /// The same of a client, unless that has too many.
+    pub(super) fn of(mut self, client: IpAddr, most: usize) -> Result<Self, Refusal> {
+        let client = client_key(client);
+        if !self.count.admit_client(client, most) {
+            return Err(Refusal::PerClient);
+        }
+        self.client = Some(client);
+        Ok(self)
+    }
+}
+
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.count.release_client(self.client);
+        self.client.iter().for_each(|client| self.count.release_client(*client));
         give_back(&self.count.open);
         give_back(&self.connections.total);
     }

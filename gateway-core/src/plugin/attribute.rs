@@ -2,6 +2,8 @@
 //!
 //! | name | is |
 //! |---|---|
+//! | `tls.version`, `.cipher`, `.server_name` | of the client's connection, if it is secured; the name that it asked for |
+//! | `tls.client.subject`, `.san`, `.fingerprint` | of the client's certificate, if it showed one; the alternative names are a list, each with its kind in front: `DNS:a.example` |
 //! | `client.network` | the caller's network: its address, of IPv6 the first 64 bits |
 //! | `client.ip`, `peer.ip` | the caller by the trusted chain; the other end of the socket |
 //! | `request.method`, `.path`, `.host`, `.scheme` | path and host in normal form |
@@ -49,6 +51,12 @@ pub use names::PublishedNames;
 pub enum Attribute {
     ClientIp,
     ClientNetwork,
+    TlsVersion,
+    TlsCipher,
+    TlsServerName,
+    TlsClientSubject,
+    TlsClientSan,
+    TlsClientFingerprint,
     PeerIp,
     RequestMethod,
     RequestPath,
@@ -151,7 +159,7 @@ impl Attribute {
 
     /// Whether it can be a list, which `in` looks into.
     pub fn is_list(&self) -> bool {
-        matches!(self, Self::ConsumerGroups | Self::Published(_))
+        matches!(self, Self::ConsumerGroups | Self::TlsClientSan | Self::Published(_))
     }
 
     /// Whether the list has this item. A text is a list of itself.
@@ -159,6 +167,10 @@ impl Attribute {
         match self {
             Self::ConsumerGroups => facts.ctx.consumer().is_some_and(|one| one.is_in(item)),
             Self::Published(name) => facts.ctx.published(name).is_some_and(|fact| fact.has(item)),
+            Self::TlsClientSan => {
+                let client = facts.ctx.secured().and_then(|secured| secured.client.as_ref());
+                client.is_some_and(|client| client.names.iter().any(|name| **name == *item))
+            }
             _ => self.with_text(facts, |text| text == Some(item)),
         }
     }
@@ -213,6 +225,12 @@ impl Attribute {
             }
             Self::ResponseHeader(name) => return joined(&facts.response?.headers, name),
             Self::ResponseStatus => return None,
+            Self::TlsVersion => ctx.secured().map(|secured| secured.version),
+            Self::TlsCipher => ctx.secured().map(|secured| &*secured.cipher),
+            Self::TlsServerName => ctx.secured()?.server_name.as_deref(),
+            Self::TlsClientSubject => Some(&*ctx.secured()?.client.as_ref()?.subject),
+            Self::TlsClientSan => Some(&*ctx.secured()?.client.as_ref()?.all_names),
+            Self::TlsClientFingerprint => Some(&*ctx.secured()?.client.as_ref()?.fingerprint),
             Self::RequestMethod => Some(request.method.as_str()),
             Self::RequestPath => Some(request.uri.path()),
             Self::RequestHost => ctx.host(),

@@ -3,12 +3,13 @@
 
 use std::sync::Arc;
 
-use http::{HeaderValue, header};
+use http::{HeaderValue, StatusCode, header};
+use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
 use super::exchange::{Open, Target};
 use super::seen::Seen;
-use super::{GatewayProxy, admission, answer, body_too_large, client, forward, refusal};
+use super::{GatewayProxy, admission, answer, body_too_large, client, forward, refusal, tunnel};
 use crate::plugin::{Attribute, Facts, Reply};
 use crate::routing::{Match, RouteQuery};
 use crate::snapshot::{Action, RoutePlan};
@@ -22,6 +23,29 @@ pub(super) fn nobody(upstream: &Upstream) -> FailureCode {
         () if upstream.is_unresolved() => FailureCode::U1,
         () => FailureCode::U2,
     }
+}
+
+/// The connection was made for another name (RFC 9110, section 15.5.20).
+#[cold]
+fn misdirected() -> Box<Reply> {
+    let detail = "the connection was made for another name";
+    Box::new(Reply::problem(StatusCode::MISDIRECTED_REQUEST, detail).because(FailureCode::P8))
+}
+
+/// The same target over https. Who asked for no host cannot be told where that is.
+fn to_https(head: &RequestHeader, host: Option<&str>, port: u16) -> Box<Reply> {
+    let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
+    let host = host.filter(|host| !host.is_empty());
+    let place = host.map(|host| match port {
+        443 => format!("https://{host}{target}"),
+        port => format!("https://{host}:{port}{target}"),
+    });
+    let Some(Ok(place)) = place.map(HeaderValue::try_from) else {
+        return Box::new(refusal(FailureCode::P1));
+    };
+    let mut reply = Reply::new(StatusCode::PERMANENT_REDIRECT);
+    reply.set(header::LOCATION, place);
+    Box::new(reply)
 }
 
 impl GatewayProxy {
@@ -73,8 +97,22 @@ impl GatewayProxy {
         }
         let (peer, trusted) = (open.ctx.peer_ip(), &open.ctx.listener().trusted);
         let address = client::address(peer, &head.headers, trusted);
-        let scheme = client::scheme("http", peer, &head.headers, trusted);
+        let secured = open.conn.secured.as_ref();
+        let own = if secured.is_some() { "https" } else { "http" };
+        let scheme = client::scheme(own, peer, &head.headers, trusted);
         open.ctx.set_client(address, scheme);
+        if let Some(secured) = secured {
+            if open.ctx.host().is_some_and(|host| !secured.is_for(host)) {
+                return Err(misdirected());
+            }
+            open.ctx.set_secured(Some(secured.clone()));
+        }
+        if scheme == "http"
+            && let Some(port) = open.ctx.listener().redirect
+        {
+            return Err(to_https(session.req_header(), open.ctx.host(), port));
+        }
+        let head = session.req_header();
         // A valid trace context goes on, or one begins (W3C Trace Context).
         let sent = seen.traceparent.then(|| TraceContext::from_headers(&head.headers)).flatten();
         match sent {
@@ -182,6 +220,11 @@ impl GatewayProxy {
         };
         if !upstream.keeps_spelling() {
             forward::forget_spelling(session.req_header_mut());
+        }
+        if tunnel::is_asked_for(session.req_header()) {
+            open.upgrade = Some(Arc::default());
+            // To Pingora it is a request like others, so that it reads nothing that comes behind it.
+            session.req_header_mut().remove_header(&header::UPGRADE);
         }
         let target = Target::new(upstream.clone(), endpoint, slot, key, cookie);
         open.target = Some(Target { passes, ..target });

@@ -15,7 +15,7 @@ use crate::context::RequestCtx;
 use crate::listener::Conn;
 use crate::plugin::{Chain, Reply};
 use crate::telemetry::{AttemptRecord, FailureCode, StatusSource};
-use crate::upstream::{Ending, Hedge, Pass, Place, Slot, Upstream, Watched, safely};
+use crate::upstream::{Ending, Hedge, Pass, Place, Slot, Upgrade, Upstream, Watched, safely};
 
 /// One request between Pingora's callbacks. Empty until its head has been read.
 #[derive(Default)]
@@ -49,6 +49,8 @@ pub(super) struct Open {
     /// The current attempt ended before anything was sent.
     pub(super) untouched: bool,
     pub(super) http2: bool,
+    /// It asks for WebSocket.
+    pub(super) upgrade: Option<Arc<Upgrade>>,
 }
 
 /// Where the current attempt goes.
@@ -109,6 +111,11 @@ impl Exchange {
     /// The request. Pingora calls `early_request_filter`, which begins it, before any other hook.
     pub(super) fn open(&mut self) -> &mut Open {
         self.open.as_mut().expect("begun by early_request_filter, which comes first")
+    }
+
+    /// Takes the request away: Pingora has no part in it any more.
+    pub(super) fn take(&mut self) -> Option<Box<Open>> {
+        self.open.take()
     }
 
     pub(super) fn is_open(&self) -> bool {

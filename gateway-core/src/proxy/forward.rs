@@ -29,6 +29,8 @@ impl Field {
 }
 
 const X_FORWARDED_FOR: Field = Field::new(FORWARDED_FOR, "X-Forwarded-For");
+const CLIENT_CERT_NAME: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
+const CLIENT_CERT: Field = Field::new(CLIENT_CERT_NAME, "X-Forwarded-Client-Cert");
 const X_FORWARDED_PROTO: Field = Field::new(FORWARDED_PROTO, "X-Forwarded-Proto");
 const X_FORWARDED_HOST: Field = Field::new(FORWARDED_HOST, "X-Forwarded-Host");
 const FORWARDED: Field = Field::new(header::FORWARDED, "Forwarded");
@@ -149,6 +151,14 @@ impl Way<'_> {
                 remove_claims(head);
             }
             self.introduce(head, host.as_ref())?;
+        }
+        if let Some(told) =
+            self.conn.secured.as_ref().and_then(|secured| secured.forwarded.as_ref())
+        {
+            match told {
+                Some(told) => head.set(&CLIENT_CERT, told.clone())?,
+                None => head.remove(&CLIENT_CERT_NAME),
+            }
         }
         if host.is_none() {
             // HTTP/1.0 may come without Host; HTTP/1.1, which goes up, may not.

@@ -17,6 +17,7 @@ mod record;
 mod response;
 mod seen;
 mod stream;
+mod tunnel;
 
 use std::os::fd::RawFd;
 use std::sync::Arc;
@@ -44,7 +45,7 @@ use crate::listener::connection;
 use crate::plugin::Reply;
 use crate::snapshot::SnapshotHandle;
 use crate::telemetry::{FailureCode, StatusSource, Telemetry};
-use crate::upstream::{Choice, GOODBYE, Line, REFUSED, SocketId, Watch, Why, cut_of};
+use crate::upstream::{Choice, GOODBYE, Line, REFUSED, SocketId, Upgraded, Watch, Why, cut_of};
 
 /// What the proxies of all workers share.
 #[derive(Clone)]
@@ -81,6 +82,40 @@ impl GatewayProxy {
             .or(malformed)
             .or_else(|| open.watched.fired())
             .unwrap_or_else(|| failure::code(error, open.progress))
+    }
+}
+
+impl GatewayProxy {
+    /// The endpoint agreed to speak something else: the client's connection is taken out of Pingora's hands, which
+    /// lets go of what has failed.
+    async fn tunnel(
+        &self,
+        session: &Session,
+        response: &mut ResponseHeader,
+        ex: &mut Exchange,
+        upstream: Upgraded,
+    ) -> Result<()> {
+        let open = ex.open();
+        open.head_arrived(response.status);
+        open.source = StatusSource::Upstream;
+        open.progress = Progress::Responding;
+        let refused = open.chain.response(response, session.req_header(), &mut open.ctx).await;
+        refused.map_err(|reply| refuse(open, reply))?;
+        open.end_attempt(None, Some(response.status.as_u16()));
+        open.watched.unbound();
+        let idle = open.target.as_ref().map(|target| target.upstream.timeouts().tunnel);
+        let Some(open) = ex.take() else { return Ok(()) };
+        let conn = open.conn.clone();
+        let tunnel = tunnel::Tunnel {
+            open,
+            request: session.req_header().clone(),
+            response: response.clone(),
+            upstream,
+            shared: self.shared.clone(),
+            idle: idle.unwrap_or(Duration::MAX),
+        };
+        conn.hand_over(tunnel.taker());
+        Error::e_explain(ErrorType::Custom("upgraded"), "the connection is HTTP no more")
     }
 }
 
@@ -163,6 +198,7 @@ impl ProxyHttp for GatewayProxy {
             body_bytes: 0,
             untouched: false,
             http2,
+            upgrade: None,
         });
         Ok(())
     }
@@ -230,7 +266,9 @@ impl ProxyHttp for GatewayProxy {
             target.keepalive = Duration::ZERO;
             peer.group_key = rand::random();
         }
-        if !sends_body && target.upstream.hedges_after().is_some() {
+        if let Some(upgrade) = &open.upgrade {
+            target.upstream.upgrade(&mut peer, upgrade.clone());
+        } else if !sends_body && target.upstream.hedges_after().is_some() {
             self.hedge(session.req_header(), open, &mut peer);
         }
         Ok(peer)
@@ -289,6 +327,9 @@ impl ProxyHttp for GatewayProxy {
             stream::leave_behind(head)?;
         }
         way.prepare(head, session.req_header().version)?;
+        if open.upgrade.is_some() {
+            tunnel::ask(head)?;
+        }
         if let Some(body) = &open.collected
             && !session.is_body_empty()
         {
@@ -344,8 +385,12 @@ impl ProxyHttp for GatewayProxy {
         ex: &mut Exchange,
     ) -> Result<()> {
         let open = ex.open();
+        if let Some(upgraded) = open.upgrade.as_ref().and_then(|upgrade| upgrade.take()) {
+            response.set_status(StatusCode::SWITCHING_PROTOCOLS)?;
+            return self.tunnel(session, response, ex, upgraded).await;
+        }
         if response.status == StatusCode::SWITCHING_PROTOCOLS {
-            // No upgrade is asked for upstream, so nobody can have agreed to one.
+            // No upgrade was asked for upstream, so nobody can have agreed to one.
             return Err(refuse(open, Box::new(refusal(FailureCode::X5))));
         }
         if response.status.is_informational() {
@@ -464,6 +509,11 @@ impl ProxyHttp for GatewayProxy {
         ex: &mut Exchange,
         client_reused: bool,
     ) -> Box<Error> {
+        if !ex.is_open() {
+            // The request is none of Pingora's any more.
+            error.set_retry(false);
+            return error;
+        }
         let open = ex.open();
         let code = Self::code(open, &error);
         // The one repetition that needs no leave: a pooled connection that the upstream had closed
@@ -551,7 +601,7 @@ impl ProxyHttp for GatewayProxy {
             open.end_attempt(Some(code), None);
             open.ctx.fail(code);
         }
-        record::finish(session, open, &self.shared.telemetry);
+        record::finish(&record::Seen::of(session), open, &self.shared.telemetry);
         open.conn.end_request();
     }
 }

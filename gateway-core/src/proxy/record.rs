@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
 use smallvec::SmallVec;
 
@@ -9,10 +10,30 @@ use super::exchange::Open;
 use super::failure::CLIENT_GONE;
 use crate::telemetry::{FailureCode, Handles, Outcome, Phases, RequestRecord, Telemetry, observe};
 
+/// What went over the client's connection.
+pub(super) struct Seen<'a> {
+    pub(super) head: &'a RequestHeader,
+    pub(super) written: Option<&'a ResponseHeader>,
+    /// Bytes of the body that came, as far as Pingora knows.
+    pub(super) read: u64,
+    pub(super) sent: u64,
+}
+
+impl<'a> Seen<'a> {
+    pub(super) fn of(session: &'a Session) -> Self {
+        Self {
+            head: session.req_header(),
+            written: session.response_written(),
+            read: session.body_bytes_read() as u64,
+            sent: session.body_bytes_sent() as u64,
+        }
+    }
+}
+
 /// Ends a request: its outcome goes to the metrics, its record to the access log and the plugins
 /// that watch.
-pub(super) fn finish(session: &Session, open: &mut Open, telemetry: &Telemetry) {
-    let written = session.response_written();
+pub(super) fn finish(seen: &Seen<'_>, open: &mut Open, telemetry: &Telemetry) {
+    let written = seen.written;
     let status = match (written, open.ctx.failure()) {
         (Some(response), _) => Some(response.status.as_u16()),
         (None, Some(FailureCode::D1)) => Some(CLIENT_GONE),
@@ -20,9 +41,9 @@ pub(super) fn finish(session: &Session, open: &mut Open, telemetry: &Telemetry) 
     };
     let now = Instant::now();
     open.end_attempt_at(now, None, status);
-    open.ctx.bytes_in = open.body_bytes.max(session.body_bytes_read() as u64);
-    open.ctx.bytes_out = session.body_bytes_sent() as u64;
-    let (ctx, head) = (&open.ctx, session.req_header());
+    open.ctx.bytes_in = open.body_bytes.max(seen.read);
+    open.ctx.bytes_out = seen.sent;
+    let (ctx, head) = (&open.ctx, seen.head);
     let target = open.target.as_ref();
     let outcome = Outcome {
         method: &head.method,
@@ -42,14 +63,14 @@ pub(super) fn finish(session: &Session, open: &mut Open, telemetry: &Telemetry) 
     };
     observe(&outcome, handles);
     if telemetry.writes() || open.chain.watches() {
-        show(session, open, &outcome, telemetry);
+        show(seen, open, &outcome, telemetry);
     }
 }
 
 /// Puts the record together for those who look at it.
 #[inline(never)]
-fn show(session: &Session, open: &Open, outcome: &Outcome<'_>, telemetry: &Telemetry) {
-    let (ctx, head) = (&open.ctx, session.req_header());
+fn show(seen: &Seen<'_>, open: &Open, outcome: &Outcome<'_>, telemetry: &Telemetry) {
+    let (ctx, head) = (&open.ctx, seen.head);
     let plugin_times: SmallVec<[(&str, Duration); 4]> = open
         .chain
         .plugins()
@@ -87,7 +108,7 @@ fn show(session: &Session, open: &Open, outcome: &Outcome<'_>, telemetry: &Telem
         client: ctx.client_ip(),
         peer: ctx.peer(),
         request_headers: &head.headers,
-        response_headers: session.response_written().map(|response| &response.headers),
+        response_headers: seen.written.map(|response| &response.headers),
         request_id: ctx.request_id(),
         trace: ctx.trace(),
         consumer: ctx.consumer().map(|consumer| &*consumer.name),

@@ -5,7 +5,7 @@ mod store;
 mod tasks;
 
 use std::collections::HashSet;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -18,6 +18,7 @@ use crate::config::Config;
 use crate::plugin::{Chain, Mounted, Reply};
 use crate::routing::RouteTable;
 use crate::telemetry::{ListenerMetrics, RouteMetrics};
+use crate::tls::TlsPlan;
 use crate::upstream::{Breaker, Each, Upstream};
 
 pub use compile::{Compiler, compile};
@@ -43,9 +44,22 @@ pub struct ListenerPlan {
     pub(crate) limits: ListenerLimits,
     pub(crate) timeouts: ListenerTimeouts,
     pub(crate) trusted: Box<[IpNet]>,
+    /// Who says in the PROXY protocol whose its connections are.
+    pub(crate) speakers: Box<[IpNet]>,
+    pub(crate) tls: Option<Arc<TlsPlan>>,
+    /// The port of https that all requests are sent to.
+    pub(crate) redirect: Option<u16>,
     /// The plugins met by requests that no route takes.
     pub(crate) chain: Arc<Chain>,
     pub(crate) metrics: Arc<ListenerMetrics>,
+}
+
+impl ListenerPlan {
+    /// Whether this address says whose its connections are.
+    pub(crate) fn believes(&self, peer: IpAddr) -> bool {
+        let peer = peer.to_canonical();
+        self.speakers.iter().any(|net| net.contains(&peer))
+    }
 }
 
 /// What a listener's clients may use.
@@ -63,6 +77,7 @@ pub(crate) struct ListenerLimits {
 /// How long a listener's clients may take.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ListenerTimeouts {
+    pub(crate) handshake: Duration,
     pub(crate) header: Duration,
     pub(crate) idle: Duration,
     pub(crate) body_read: Duration,

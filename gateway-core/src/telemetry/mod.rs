@@ -14,9 +14,9 @@ pub use access_log::{AccessLog, AccessLogOptions};
 pub use failure::FailureCode;
 pub use hex::{Ascii, lower_hex};
 pub use metrics::{
-    BreakerChange, ConnectionEnd, CredentialCheck, EjectionReason, Handles, LimiterDecision,
-    ListenerMetrics, Metrics, PluginError, PluginMetrics, Refusal, ReloadOutcome, RetryReason,
-    RouteMetrics, StoreCall, UpstreamMetrics,
+    BreakerChange, ConnectionEnd, CredentialCheck, EjectionReason, Handles, HandshakeFailure,
+    LimiterDecision, ListenerMetrics, Metrics, PluginError, PluginMetrics, Refusal, ReloadOutcome,
+    RetryReason, RouteMetrics, StoreCall, UpstreamMetrics,
 };
 pub(crate) use metrics::{Outcome, observe};
 pub use record::{AttemptRecord, Phases, RequestRecord, StatusSource};

@@ -57,7 +57,7 @@ use roster::{Roster, Wanted};
 pub(crate) use socket::SocketId;
 pub(crate) use sticky::Sticky;
 pub(crate) use transport::{
-    Connector, Failed, GOODBYE, Hedge, REFUSED, Second, Tls, Transport, cut_of,
+    Connector, Failed, GOODBYE, Hedge, REFUSED, Second, Tls, Transport, Upgrade, Upgraded, cut_of,
 };
 pub(crate) use watch::{Line, Watch, Watched};
 
@@ -74,6 +74,8 @@ pub struct UpstreamTimeouts {
     pub total: Option<Duration>,
     /// That a connection may wait for its next request; none is kept if zero.
     pub keepalive: Duration,
+    /// Without a byte either way, on a connection that is HTTP no more.
+    pub tunnel: Duration,
 }
 
 /// A named group of endpoints that routes send to.
@@ -134,6 +136,7 @@ impl Upstream {
             idle: config.timeouts.idle.into(),
             total: config.timeouts.total.map(Into::into),
             keepalive: config.timeouts.keepalive.into(),
+            tunnel: config.timeouts.tunnel.into(),
         };
         let total = key.is_some().then(|| states.total.clone());
         let found = config.discover.as_ref().and_then(|by| states.discovered.by(by));
@@ -308,6 +311,11 @@ impl Upstream {
     /// Has an attempt be followed by a second one.
     pub(crate) fn hedge(&self, peer: &mut HttpPeer, hedge: Arc<Hedge>) {
         peer::hedge(peer, &self.transport, hedge);
+    }
+
+    /// Has an attempt's connection be one that may become something else than HTTP.
+    pub(crate) fn upgrade(&self, peer: &mut HttpPeer, upgrade: Arc<Upgrade>) {
+        peer::upgrade(peer, &self.transport, upgrade);
     }
 
     fn errand(&self) -> peer::Errand {

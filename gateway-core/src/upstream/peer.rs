@@ -11,7 +11,7 @@ use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy, Peer};
 use pingora_http::ResponseHeader;
 
 use super::UpstreamTimeouts;
-use super::transport::{Hedge, Transport};
+use super::transport::{Hedge, Transport, Upgrade};
 
 /// What a peer has for the gateway's own connector.
 #[derive(Clone)]
@@ -21,11 +21,13 @@ pub(super) struct Errand {
     pub(super) introduction: Option<Arc<[u8]>>,
     /// The second attempt that may follow.
     pub(super) hedge: Option<Arc<Hedge>>,
+    /// What the request asks for besides an answer.
+    pub(super) upgrade: Option<Arc<Upgrade>>,
 }
 
 impl Errand {
     pub(super) fn of(transport: &Arc<Transport>) -> Self {
-        Self { transport: transport.clone(), introduction: None, hedge: None }
+        Self { transport: transport.clone(), introduction: None, hedge: None, upgrade: None }
     }
 
     /// What connections to a peer's address can be shared by, sent twice or not.
@@ -97,6 +99,13 @@ pub(super) fn hedge(peer: &mut HttpPeer, transport: &Arc<Transport>, hedge: Arc<
     peer.group_key = !peer.group_key;
 }
 
+/// Has the connection be one that may become something else than HTTP.
+pub(super) fn upgrade(peer: &mut HttpPeer, transport: &Arc<Transport>, upgrade: Arc<Upgrade>) {
+    let errand = errand(peer).unwrap_or_else(|| Errand::of(transport));
+    send(peer, Errand { upgrade: Some(upgrade), ..errand });
+    peer.group_key = !peer.group_key;
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -118,6 +127,7 @@ mod tests {
             idle: second,
             total: None,
             keepalive: second,
+            tunnel: second,
         };
         template(([127, 0, 0, 1], 80).into(), &timeouts, transport)
     }

@@ -237,6 +237,13 @@ impl Watched {
         self.with(|slot| slot.total = total);
     }
 
+    /// Nothing is waited for any more, and the request may take as long as it likes: it is none any more. It is cut
+    /// when all are.
+    pub(crate) fn unbound(&self) {
+        self.total.store(u64::MAX, Ordering::Relaxed);
+        self.with(|slot| (slot.deadline, slot.total) = (u64::MAX, u64::MAX));
+    }
+
     /// From now on this connection carries the request, and an answer is waited for. Says whether
     /// it can: a connection from the pool may have been shut down at the last moment, and the
     /// request's time may have been up before it had a connection.

@@ -185,10 +185,10 @@ fn the_length_of_a_body_cannot_be_given_away() {
 }
 
 #[test]
-fn an_upgrade_is_not_passed_on() {
+fn an_upgrade_to_anything_but_websocket_is_not_passed_on() {
     let (origin, gate) = echo_house();
 
-    for protocol in ["h2c", "websocket", "TLS/1.0, foo/2"] {
+    for protocol in ["h2c", "websocket2", "TLS/1.0, foo/2"] {
         let response = gate.exchange(get_with(&format!(
             "Connection: Upgrade\r\nUpgrade: {protocol}\r\n\
              Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"

@@ -18,17 +18,19 @@ use async_trait::async_trait;
 use bytes::BytesMut;
 use pingora::protocols::l4::socket::SocketAddr as PingoraAddr;
 use pingora::protocols::raw_connect::ProxyDigest;
+use pingora::protocols::tls::SslDigest;
 use pingora::protocols::{
-    GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
+    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
     TimingDigest, UniqueID, UniqueIDType,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use super::alarm::Alarm;
 use super::conn::Conn;
 use super::framing::{MessageMeter, Wrong};
 use super::permit::Permit;
+use super::taken::Taken;
+use super::wire::Wire;
 
 /// How long, and how much, a client may go on sending after its last answer.
 const LINGER: Duration = Duration::from_secs(2);
@@ -37,7 +39,7 @@ const LINGER_BYTES: usize = 1024 * 1024;
 /// A client's connection.
 pub(crate) struct GatewayIo {
     /// Taken only when dropped.
-    tcp: Option<TcpStream>,
+    wire: Option<Wire>,
     conn: Arc<Conn>,
     meter: MessageMeter,
     /// Read ahead to tell HTTP/2 from HTTP/1, not yet given to Pingora.
@@ -58,18 +60,27 @@ pub(crate) struct GatewayIo {
     /// read.
     alarm: Alarm,
     sockets: Arc<SocketDigest>,
+    /// What Pingora is told of TLS.
+    secured: Option<Arc<SslDigest>>,
     shared: Arc<ProxyDigest>,
     permit: Option<Permit>,
 }
 
 impl GatewayIo {
-    pub(in crate::listener) fn new(tcp: TcpStream, conn: Arc<Conn>, permit: Permit) -> Self {
+    pub(in crate::listener) fn new(wire: Wire, conn: Arc<Conn>, permit: Permit) -> Self {
         let limits = &conn.listener.limits;
-        let sockets = SocketDigest::from_raw_fd(tcp.as_raw_fd());
+        let sockets = SocketDigest::from_raw_fd(wire.as_raw_fd());
         // Both cells are new, so setting them cannot fail.
         let _ = sockets.peer_addr.set(Some(PingoraAddr::Inet(conn.peer)));
         let _ = sockets.local_addr.set(Some(PingoraAddr::Inet(conn.local)));
         let deadline = Instant::now() + conn.listener.timeouts.header;
+        let secured = conn.secured.as_deref().map(|secured| {
+            let (cipher, version) = (secured.cipher.to_string(), secured.version.to_owned());
+            Arc::new(SslDigest::new(cipher, version, None, None, Vec::new()))
+        });
+        if conn.secured.as_ref().is_some_and(|secured| secured.http2) {
+            conn.begin_http2();
+        }
         Self {
             meter: MessageMeter::new(limits.header_bytes, limits.headers),
             ahead: BytesMut::new(),
@@ -83,22 +94,23 @@ impl GatewayIo {
             deadline,
             sockets: Arc::new(sockets),
             shared: Arc::new(share(&conn)),
-            tcp: Some(tcp),
+            wire: Some(wire),
+            secured,
             conn,
             permit: Some(permit),
         }
     }
 
-    fn tcp(&mut self) -> Pin<&mut TcpStream> {
-        Pin::new(self.tcp.as_mut().expect("taken only when dropped"))
+    fn wire(&mut self) -> Pin<&mut Wire> {
+        Pin::new(self.wire.as_mut().expect("taken only when dropped"))
     }
 
     /// Reads ahead until the bytes differ from `wanted` or equal it, within the header deadline.
     async fn read_ahead(&mut self, wanted: &[u8]) -> io::Result<()> {
         while self.ahead.len() < wanted.len() && wanted.starts_with(&self.ahead) {
-            let tcp = self.tcp.as_mut().expect("taken only when dropped");
+            let wire = self.wire.as_mut().expect("taken only when dropped");
             let left = self.deadline.saturating_duration_since(Instant::now());
-            match pingora::time::timeout(left, tcp.read_buf(&mut self.ahead)).await {
+            match pingora::time::timeout(left, wire.read_buf(&mut self.ahead)).await {
                 Ok(Ok(1..)) => {}
                 Ok(Ok(0)) | Err(_) => break,
                 Ok(Err(error)) => return Err(error),
@@ -137,6 +149,10 @@ impl Peek for GatewayIo {
 #[async_trait]
 impl Shutdown for GatewayIo {
     async fn shutdown(&mut self) {
+        if self.conn.is_wanted() {
+            // It goes on, as something else.
+            return;
+        }
         // The client may be gone already; there is nothing to do about it.
         let _ = AsyncWriteExt::shutdown(self).await;
     }
@@ -144,23 +160,30 @@ impl Shutdown for GatewayIo {
 
 impl Drop for GatewayIo {
     fn drop(&mut self) {
-        let (Some(tcp), Some(permit)) = (self.tcp.take(), self.permit.take()) else { return };
+        let (Some(wire), Some(permit)) = (self.wire.take(), self.permit.take()) else { return };
+        if let Some(taker) = self.conn.taker() {
+            let whole = self.ahead.is_empty() && self.gathered.is_empty() && !self.meter.in_head();
+            if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+                runtime.spawn(taker(Taken { wire, whole, _permit: permit }));
+            }
+            return;
+        }
         if self.conn.lingers()
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
-            runtime.spawn(linger(tcp, permit));
+            runtime.spawn(linger(wire, permit));
         }
     }
 }
 
 /// Closes for writing, then reads and drops what the client still sends, for a bounded time.
-async fn linger(mut tcp: TcpStream, _permit: Permit) {
+async fn linger(mut wire: Wire, _permit: Permit) {
     let drain = async {
-        tcp.shutdown().await?;
+        wire.shutdown().await?;
         let mut dropped = 0;
         let mut buffer = [0; 4096];
         while dropped < LINGER_BYTES {
-            match tcp.read(&mut buffer).await? {
+            match wire.read(&mut buffer).await? {
                 0 => break,
                 read => dropped += read,
             }
@@ -172,11 +195,20 @@ async fn linger(mut tcp: TcpStream, _permit: Permit) {
 
 impl UniqueID for GatewayIo {
     fn id(&self) -> UniqueIDType {
-        self.tcp.as_ref().map_or(-1, AsRawFd::as_raw_fd)
+        self.wire.as_ref().map_or(-1, AsRawFd::as_raw_fd)
     }
 }
 
-impl Ssl for GatewayIo {}
+impl Ssl for GatewayIo {
+    fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
+        self.secured.clone()
+    }
+
+    fn selected_alpn_proto(&self) -> Option<ALPN> {
+        let secured = self.conn.secured.as_ref()?;
+        Some(if secured.http2 { ALPN::H2 } else { ALPN::H1 })
+    }
+}
 
 impl GetTimingDigest for GatewayIo {
     fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {

@@ -152,7 +152,7 @@ impl AsyncRead for GatewayIo {
                 let length = self.ahead.len().min(buf.remaining());
                 buf.put_slice(&self.ahead[..length]);
                 self.ahead.advance(length);
-            } else if self.tcp().poll_read(cx, buf)?.is_pending() {
+            } else if self.wire().poll_read(cx, buf)?.is_pending() {
                 self.conn.set_awaited(true);
                 if self.conn.phase() == Phase::Busy && !self.gathered.is_empty() {
                     // Pingora waits for more of a response whose length is known and does not

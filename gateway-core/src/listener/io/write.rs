@@ -37,11 +37,11 @@ impl GatewayIo {
     /// Sends our own answer, then says that nothing more will be sent.
     pub(super) fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while let Some(rest) = self.answer.filter(|rest| !rest.is_empty()) {
-            let written = ready!(self.tcp().poll_write(cx, rest))?;
+            let written = ready!(self.wire().poll_write(cx, rest))?;
             self.answer = rest.get(written..);
         }
         self.answer = None;
-        self.tcp().poll_shutdown(cx)
+        self.wire().poll_shutdown(cx)
     }
 }
 
@@ -61,13 +61,13 @@ impl AsyncWrite for GatewayIo {
         }
         loop {
             if self.gathered.is_empty() {
-                let written = self.tcp().poll_write(cx, buf);
+                let written = self.wire().poll_write(cx, buf);
                 return self.in_time(cx, written);
             }
             let this = &mut *self;
-            let tcp = Pin::new(this.tcp.as_mut().expect("taken only when dropped"));
+            let wire = Pin::new(this.wire.as_mut().expect("taken only when dropped"));
             let parts = [io::IoSlice::new(&this.gathered), io::IoSlice::new(buf)];
-            let written = tcp.poll_write_vectored(cx, &parts);
+            let written = wire.poll_write_vectored(cx, &parts);
             let written = ready!(this.in_time(cx, written))?;
             let waiting = this.gathered.len();
             this.gathered.advance(written.min(waiting));
@@ -85,8 +85,8 @@ impl AsyncWrite for GatewayIo {
         }
         while !self.gathered.is_empty() {
             let this = &mut *self;
-            let tcp = Pin::new(this.tcp.as_mut().expect("taken only when dropped"));
-            let written = tcp.poll_write(cx, &this.gathered);
+            let wire = Pin::new(this.wire.as_mut().expect("taken only when dropped"));
+            let written = wire.poll_write(cx, &this.gathered);
             let written = ready!(this.in_time(cx, written))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
@@ -95,11 +95,11 @@ impl AsyncWrite for GatewayIo {
         }
         // Memory goes back while the connection idles.
         self.gathered = BytesMut::new();
-        self.tcp().poll_flush(cx)
+        self.wire().poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.as_mut().poll_flush(cx))?;
-        self.tcp().poll_shutdown(cx)
+        self.wire().poll_shutdown(cx)
     }
 }

@@ -43,7 +43,13 @@ impl<S: AsRef<str>> FromIterator<S> for PublishedNames {
     }
 }
 
-static FIXED: [(&str, Attribute); 17] = [
+static FIXED: [(&str, Attribute); 23] = [
+    ("tls.version", Attribute::TlsVersion),
+    ("tls.cipher", Attribute::TlsCipher),
+    ("tls.server_name", Attribute::TlsServerName),
+    ("tls.client.subject", Attribute::TlsClientSubject),
+    ("tls.client.san", Attribute::TlsClientSan),
+    ("tls.client.fingerprint", Attribute::TlsClientFingerprint),
     ("client.ip", Attribute::ClientIp),
     ("client.network", Attribute::ClientNetwork),
     ("peer.ip", Attribute::PeerIp),

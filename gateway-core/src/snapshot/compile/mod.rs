@@ -18,6 +18,7 @@ use crate::plugin::{Chain, Level, Mounted, PublishedNames, Registry};
 use crate::routing::RouteTable;
 use crate::telemetry::Metrics;
 use crate::telemetry::access_log::Field;
+use crate::tls::TlsPlan;
 use crate::upstream::Upstream;
 
 /// What compiling needs besides the config.
@@ -163,14 +164,58 @@ impl<'a> Compile<'a> {
         }
     }
 
+    /// A listener's TLS, and whoever looks at its files from then on.
+    fn tls(&mut self, config: &ListenerConfig, path: &ConfigPath) -> Option<Arc<TlsPlan>> {
+        let tls = config.tls.as_ref()?;
+        let path = path.clone().key("tls");
+        let own = self.with.store.get("tls/secret", "", crate::tls::secret);
+        let secret = match &tls.ticket_secret {
+            None => own.to_vec(),
+            Some(written) => match written.resolve(&environment) {
+                Ok(secret) if secret.expose().len() >= 32 => secret.expose().as_bytes().to_vec(),
+                Ok(_) => {
+                    self.fault(&path.clone().key("ticket_secret"), "at least 32 bytes");
+                    return None;
+                }
+                Err(message) => {
+                    self.fault(&path.clone().key("ticket_secret"), message);
+                    return None;
+                }
+            },
+        };
+        let metrics = self.with.metrics.listener(&config.name);
+        let handshake = config.timeouts.handshake.into();
+        match TlsPlan::read(config.name.as_str().into(), tls, handshake, &secret, metrics) {
+            Ok(plan) => {
+                let plan = Arc::new(plan);
+                self.tasks.push(Box::pin(plan.clone().follow()));
+                Some(plan)
+            }
+            Err(crate::tls::Fault { at, message }) => {
+                let at = at.into_iter().fold(path, |path, part| match part {
+                    crate::tls::Place::Key(key) => path.key(key),
+                    crate::tls::Place::Index(index) => path.index(index),
+                });
+                self.fault(&at, message);
+                None
+            }
+        }
+    }
+
     fn listener(
-        &self,
+        &mut self,
         config: &ListenerConfig,
         index: u16,
         plugins: &[Arc<Mounted>],
     ) -> ListenerPlan {
+        let path = ConfigPath::root().key("listeners").index(usize::from(index));
+        let tls = self.tls(config, &path);
         let (limits, timeouts) = (&config.limits, &config.timeouts);
+        let speakers = config.proxy_protocol.as_ref().map(|proxy| proxy.trusted.clone());
         ListenerPlan {
+            tls,
+            speakers: speakers.unwrap_or_default().into(),
+            redirect: config.redirect_https.port(),
             name: config.name.as_str().into(),
             address: config.address,
             index,
@@ -183,6 +228,7 @@ impl<'a> Compile<'a> {
                 requests_per_connection: limits.requests_per_connection,
             },
             timeouts: ListenerTimeouts {
+                handshake: timeouts.handshake.into(),
                 header: timeouts.header.into(),
                 idle: timeouts.idle.into(),
                 body_read: timeouts.body_read.into(),

@@ -2,8 +2,8 @@
 
 use super::labels::{
     ATTEMPT_OUTCOMES, BREAKER_STATES, CHECK_OUTCOMES, CLOSED, CREDENTIAL_CHECKS, EJECTION_REASONS,
-    ENDPOINT_STATES, KEY_FETCHES, LIMITER_DECISIONS, LOOK_OUTCOMES, METHODS, OVERFLOWS,
-    PLUGIN_ERRORS, REFUSALS, RETRY_REASONS, STATUSES, STORE_CALLS,
+    ENDPOINT_STATES, HANDSHAKE_FAILURES, HANDSHAKES, KEY_FETCHES, LIMITER_DECISIONS, LOOK_OUTCOMES,
+    METHODS, OVERFLOWS, PLUGIN_ERRORS, REFUSALS, RETRY_REASONS, STATUSES, STORE_CALLS,
 };
 use crate::telemetry::failure::FailureCode;
 
@@ -97,6 +97,9 @@ families! {
     OPEN = gauge(doc("gateway_connections_open", "connections", Listener, &["listener"], "Client connections open."));
     CONNECTIONS = doc("gateway_connections_total", "connections", Listener, &["listener"], "Client connections accepted, refused ones not counted.");
     REFUSED = times(REFUSALS.len(), doc("gateway_connections_refused_total", "connections", Listener, &["listener", "reason"], "Client connections closed at once, by the limit that refused them."));
+    TLS_HANDSHAKES = times(HANDSHAKES.len(), doc("gateway_tls_handshakes_total", "handshakes", Listener, &["listener", "kind"], "TLS handshakes with clients, by whether they resumed a session."));
+    TLS_HANDSHAKE_FAILURES = times(HANDSHAKE_FAILURES.len(), doc("gateway_tls_handshake_failures_total", "handshakes", Listener, &["listener", "reason"], "TLS handshakes with clients that failed, by what they failed of."));
+    CERTIFICATE_END = gauge(doc("gateway_tls_certificate_expiry_timestamp_seconds", "seconds", Listener, &["listener"], "When the first certificate of the listener expires, in seconds since 1970."));
     ENDED = times(CLOSED.len(), doc("gateway_connections_ended_total", "connections", Listener, &["listener", "reason"], "Client connections that ended before a request head was read."));
     FIRST_BYTE = histogram(doc("gateway_request_first_byte_seconds", "seconds", Upstream, &["upstream"], "Time from an attempt's start to the first byte of its answer."), REQUEST_SECONDS);
     ATTEMPTS = times(ATTEMPT_OUTCOMES.len(), doc("gateway_upstream_attempts_total", "attempts", Upstream, &["upstream", "outcome"], "Attempts, by failure code, ok if an answer came, or lost if another attempt answered first."));

@@ -73,6 +73,11 @@ handle! {
         connections: Series<IntCounterVec, { 1 }> = no_more_labels,
         refused: Series<IntCounterVec, { REFUSALS.len() }> = |place| vec![REFUSALS[place]],
         ended: Series<IntCounterVec, { CLOSED.len() }> = |place| vec![CLOSED[place]],
+        handshakes: Series<IntCounterVec, { HANDSHAKES.len() }> = |place| vec![HANDSHAKES[place]],
+        handshake_failures: Series<IntCounterVec, { HANDSHAKE_FAILURES.len() }> = |place| {
+            vec![HANDSHAKE_FAILURES[place]]
+        },
+        certificate_end: Series<IntGaugeVec, { 1 }> = no_more_labels,
     }
 }
 
@@ -165,6 +170,21 @@ impl ListenerMetrics {
     /// A connection ended before a request head was read.
     pub fn ended(&self, reason: ConnectionEnd) {
         count(&self.ended, reason as usize, 1);
+    }
+
+    /// A TLS handshake succeeded.
+    pub fn shook(&self, resumed: bool) {
+        count(&self.handshakes, usize::from(resumed), 1);
+    }
+
+    /// A TLS handshake failed.
+    pub fn failed_to_shake(&self, reason: HandshakeFailure) {
+        count(&self.handshake_failures, reason as usize, 1);
+    }
+
+    /// The first of its certificates expires then, in seconds since 1970.
+    pub fn certificate_ends(&self, at: i64) {
+        self.certificate_end.at(0).iter().for_each(|gauge| gauge.set(at));
     }
 }
 

@@ -90,9 +90,11 @@ pub enum ConnectionEnd {
     ClientClosed,
     /// Reading or writing failed.
     Io,
+    /// It did not begin with a header of the PROXY protocol, though it had to.
+    ProxyProtocol,
 }
 
-pub(super) const CLOSED: [&str; 7] = [
+pub(super) const CLOSED: [&str; 8] = [
     "header_timeout",
     "header_too_large",
     "too_many_headers",
@@ -100,7 +102,53 @@ pub(super) const CLOSED: [&str; 7] = [
     "idle_timeout",
     "client_closed",
     "io",
+    "proxy_protocol",
 ];
+
+/// What a TLS handshake failed of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum HandshakeFailure {
+    /// It took too long.
+    Timeout,
+    /// The client went away.
+    Closed,
+    /// The client spoke HTTP without TLS.
+    Plaintext,
+    /// What the client sent is no handshake.
+    Protocol,
+    /// There is no version, suite or protocol that both can.
+    Incompatible,
+    /// The client did not like what it was shown.
+    Rejected,
+    /// The client showed no certificate.
+    CertificateMissing,
+    /// The client's certificate is not signed by who is trusted, or is none.
+    CertificateInvalid,
+    /// The client's certificate has expired.
+    CertificateExpired,
+    /// The client's certificate was revoked.
+    CertificateRevoked,
+    /// The client's certificate is of somebody who is not let in.
+    CertificateDenied,
+}
+
+pub(super) const HANDSHAKE_FAILURES: [&str; 11] = [
+    "timeout",
+    "closed",
+    "plaintext",
+    "protocol",
+    "incompatible",
+    "rejected",
+    "certificate_missing",
+    "certificate_invalid",
+    "certificate_expired",
+    "certificate_revoked",
+    "certificate_denied",
+];
+
+/// Whether a session went on that there was before.
+pub(super) const HANDSHAKES: [&str; 2] = ["full", "resumed"];
 
 /// Why an endpoint was taken out for what became of requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,8 +11,8 @@ mod series;
 pub use documented::{DOCUMENTED, Kind, MetricDoc, series_bound};
 pub use handles::{Held, ListenerMetrics, PluginMetrics, RouteMetrics, UpstreamMetrics};
 pub use labels::{
-    BreakerChange, ConnectionEnd, CredentialCheck, EjectionReason, LimiterDecision, PluginError,
-    Refusal, ReloadOutcome, RetryReason, StoreCall,
+    BreakerChange, ConnectionEnd, CredentialCheck, EjectionReason, HandshakeFailure,
+    LimiterDecision, PluginError, Refusal, ReloadOutcome, RetryReason, StoreCall,
 };
 pub use observe::Handles;
 pub(crate) use observe::{Outcome, observe};

@@ -60,9 +60,28 @@ fn drive_everything(metrics: &Metrics, names: &[&str]) {
             ConnectionEnd::IdleTimeout,
             ConnectionEnd::ClientClosed,
             ConnectionEnd::Io,
+            ConnectionEnd::ProxyProtocol,
         ] {
             listener.ended(reason);
         }
+        listener.shook(true);
+        listener.shook(false);
+        for reason in [
+            HandshakeFailure::Timeout,
+            HandshakeFailure::Closed,
+            HandshakeFailure::Plaintext,
+            HandshakeFailure::Protocol,
+            HandshakeFailure::Incompatible,
+            HandshakeFailure::Rejected,
+            HandshakeFailure::CertificateMissing,
+            HandshakeFailure::CertificateInvalid,
+            HandshakeFailure::CertificateExpired,
+            HandshakeFailure::CertificateRevoked,
+            HandshakeFailure::CertificateDenied,
+        ] {
+            listener.failed_to_shake(reason);
+        }
+        listener.certificate_ends(1);
         drive_requests(metrics, &metrics.route(name), name);
     }
     drive_requests(metrics, &metrics.no_route(), names[0]);

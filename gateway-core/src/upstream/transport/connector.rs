@@ -166,15 +166,23 @@ fn taken(place: Option<Place>) -> Result<Place> {
     place.ok_or_else(|| Error::explain(ErrorType::ConnectError, "the endpoint takes no streams"))
 }
 
-/// Makes a connection, within the time that the peer may take.
-async fn make(errand: &Errand, peer: &HttpPeer) -> Result<Made> {
-    let transport: &Transport = &errand.transport;
+/// Makes a connection for one version of HTTP, within the time that the peer may take.
+async fn wire(errand: &Errand, peer: &HttpPeer, offer: Offer) -> Result<Wire> {
     let making = async {
         let address = peer.address().as_inet().copied();
         let no_address = || Error::explain(ErrorType::InternalError, "a peer without an address");
         let endpoint = address.ok_or_else(no_address)?;
-        let introduction = errand.introduction.as_deref();
-        let wire = transport.dial(endpoint, introduction, Offer::Configured).await?;
+        errand.transport.dial(endpoint, errand.introduction.as_deref(), offer).await
+    };
+    let Some(longest) = peer.total_connection_timeout() else { return making.await };
+    tokio::time::timeout(longest, making).await.map_err(late)?
+}
+
+/// The same for what the endpoint chooses, and as far as it takes for a stream.
+async fn make(errand: &Errand, peer: &HttpPeer) -> Result<Made> {
+    let transport: &Transport = &errand.transport;
+    let making = async {
+        let wire = wire(errand, peer, Offer::Configured).await?;
         let http2 = match transport.protocol {
             UpstreamProtocol::Http1 => false,
             UpstreamProtocol::Http2 if transport.tls.is_none() => true,
@@ -200,6 +208,9 @@ impl Connector {
     /// A session on what is there already.
     fn reused(&self, peer: &HttpPeer) -> Option<Session> {
         let errand = peer::errand(peer)?;
+        if errand.upgrade.is_some() {
+            return None;
+        }
         let key = errand.key(peer);
         let line = match errand.hedge {
             Some(_) => self.0.idle_line(&errand, key)?,
@@ -211,6 +222,13 @@ impl Connector {
 
     async fn session(&self, peer: &HttpPeer) -> Result<(Connection<Session>, bool)> {
         let errand = peer::errand(peer).ok_or_else(no_errand)?;
+        if let Some(upgrade) = errand.upgrade.clone() {
+            // HTTP/1 alone can become something else, and nobody has the connection afterwards.
+            let wire = wire(&errand, peer, Offer::Http1).await?;
+            let lending = Lending { keepalive: Duration::ZERO, ..self.0.lending(&errand, 0) };
+            let line = Line::Http1(Http1::begin(wire).await?, lending);
+            return Ok((Connection::Session(Session::upgrading(line, upgrade)), false));
+        }
         if errand.hedge.is_some() {
             let Found { line, reused } = self.0.line(peer, &errand).await?;
             let session = Session::new(line, self.hedging(errand));

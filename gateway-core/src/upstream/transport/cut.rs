@@ -44,7 +44,7 @@ impl Cut {
     }
 
     /// Comes back when the stream is to end.
-    pub(super) async fn comes(&self) {
+    pub(crate) async fn comes(&self) {
         loop {
             // Hears whatever is told from here on, even before it is waited for.
             let told = self.told.notified();

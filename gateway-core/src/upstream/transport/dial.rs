@@ -18,6 +18,7 @@ use crate::config::ProxyProtocol;
 pub(in crate::upstream) enum Offer {
     /// What the upstream's `protocol` says.
     Configured,
+    Http1,
     Http2,
 }
 
@@ -43,6 +44,7 @@ impl Transport {
         let Some(tls) = &self.tls else { return Ok(Wire::plain(tcp)) };
         let config: Arc<ClientConfig> = match offer {
             Offer::Configured => tls.config(),
+            Offer::Http1 => tls.offering(b"http/1.1"),
             Offer::Http2 => tls.offering(b"h2"),
         };
         let handshake = TlsConnector::from(config).connect(tls.name(endpoint.ip()), tcp);

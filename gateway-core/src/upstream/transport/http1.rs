@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{Request, Uri, Version, header};
+use http::{Request, StatusCode, Uri, Version, header};
 use http_body_util::Empty;
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
@@ -16,6 +16,8 @@ use pingora_http::RequestHeader;
 
 use super::Wire;
 use super::answer::{Answer, Received, failed_http1};
+use super::cut::Cut;
+use super::upgrade::{Upgrade, Upgraded};
 use crate::upstream::{kept_for, safely};
 
 /// How many fields the head of an answer may have: as many as over Pingora's connections.
@@ -62,7 +64,7 @@ impl Http1 {
         let begun = Builder::new().max_headers(FIELDS).handshake(TokioIo::new(wire)).await;
         let (sender, connection) = begun.map_err(|error| failed_http1(error, false))?;
         // It ends when the sender is dropped, or the endpoint closes.
-        tokio::spawn(connection);
+        tokio::spawn(connection.with_upgrades());
         Ok(Self { sender, sockets, fd, reused: false })
     }
 
@@ -73,10 +75,21 @@ impl Http1 {
         key: u64,
         keepalive: Duration,
         idle: Arc<Idle>,
+        upgrade: Option<(Arc<Upgrade>, Arc<Cut>)>,
     ) -> Result<Answer> {
         let reused = self.reused;
         let answer = self.sender.send_request(request(head)).await;
-        let (parts, body) = answer.map_err(|error| failed_http1(error, reused))?.into_parts();
+        let mut answer = answer.map_err(|error| failed_http1(error, reused))?;
+        if let Some((upgrade, cut)) = upgrade
+            && answer.status() == StatusCode::SWITCHING_PROTOCOLS
+        {
+            let io = hyper::upgrade::on(&mut answer).await;
+            let io = TokioIo::new(io.map_err(|error| failed_http1(error, false))?);
+            upgrade.put(Upgraded { io, cut });
+            // Pingora would compare it with what its own session asked for.
+            *answer.status_mut() = StatusCode::OK;
+        }
+        let (parts, body) = answer.into_parts();
         let keepalive = match kept_for(&parts.headers) {
             Some(told) => keepalive.min(safely(told)),
             None => keepalive,

@@ -16,6 +16,7 @@ mod http1;
 mod http2;
 mod session;
 mod tls;
+mod upgrade;
 mod wire;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -30,6 +31,7 @@ pub(crate) use cut::{Cut, cut_of};
 pub(super) use dial::{Offer, introduction, own_introduction};
 pub(crate) use hedge::{Failed, Hedge, Second};
 pub(crate) use tls::Tls;
+pub(crate) use upgrade::{Upgrade, Upgraded};
 pub(super) use wire::Wire;
 
 /// The kind of error that says: the endpoint has not looked at this request and will not. It can be

@@ -25,6 +25,7 @@ use super::cut::{self, Cut};
 use super::hedge::{Hedge, Try};
 use super::http1::{Http1, no_request};
 use super::http2::{Http2, Place};
+use super::upgrade::Upgrade;
 use crate::upstream::peer;
 
 /// What comes up from an endpoint beside its answers: nothing, over HTTP.
@@ -52,6 +53,8 @@ pub(crate) struct State {
     head: Option<ResponseHeader>,
     received: Option<Received>,
     hedging: Option<Hedging>,
+    /// What the request asks for besides an answer.
+    upgrade: Option<Arc<Upgrade>>,
     /// The head, for a second attempt.
     sent: Option<RequestHeader>,
 }
@@ -76,6 +79,13 @@ pub(super) struct Hedging {
 }
 
 impl Session {
+    /// One that may become something else than HTTP.
+    pub(super) fn upgrading(line: Line, upgrade: Arc<Upgrade>) -> Self {
+        let mut session = Self::new(line, None);
+        session.upgrade = Some(upgrade);
+        session
+    }
+
     pub(super) fn new(line: Line, hedging: Option<Hedging>) -> Self {
         let (shared, sockets, fd) = match &line {
             Line::Http2(place) => (Some(place.0.clone()), place.0.sockets.clone(), place.0.fd),
@@ -101,6 +111,7 @@ impl Session {
             head: None,
             received: None,
             hedging,
+            upgrade: None,
             sent: None,
         }))
     }
@@ -140,7 +151,9 @@ impl State {
         self.sent = self.hedging.as_ref().map(|_| head.clone());
         match self.line.take().ok_or_else(no_request)? {
             Line::Http1(http1, lending) => {
-                self.answer = Mutex::new(Some(ask_http1(http1, lending, head.clone())));
+                let upgrade = self.upgrade.clone().map(|upgrade| (upgrade, self.cut.clone()));
+                let asked = ask_http1(http1, lending, head.clone(), upgrade);
+                self.answer = Mutex::new(Some(asked));
             }
             Line::Http2(place) => {
                 let sending = send(place, head, end);
@@ -184,10 +197,15 @@ async fn ends(cut: &Cut, longest: Option<Duration>) {
     }
 }
 
-fn ask_http1(http1: Http1, lending: Lending, head: RequestHeader) -> Try {
+fn ask_http1(
+    http1: Http1,
+    lending: Lending,
+    head: RequestHeader,
+    upgrade: Option<(Arc<Upgrade>, Arc<Cut>)>,
+) -> Try {
     Box::pin(async move {
         let Lending { key, keepalive, pools } = lending;
-        http1.ask(&head, key, keepalive, pools.idle.clone()).await
+        http1.ask(&head, key, keepalive, pools.idle.clone(), upgrade).await
     })
 }
 
@@ -233,7 +251,7 @@ fn second(
         let Found { line, reused } = pools.line(&peer, &errand).await?;
         hedge.is_connected(reused);
         match line {
-            Line::Http1(http1, lending) => ask_http1(http1, lending, head).await,
+            Line::Http1(http1, lending) => ask_http1(http1, lending, head, None).await,
             Line::Http2(place) => send(place, &head, true).await?.0.await,
         }
     })
