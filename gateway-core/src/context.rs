@@ -11,7 +11,7 @@ use crate::consumer::Consumer;
 use crate::plugin::{Fact, FactSet};
 use crate::routing::HostText;
 use crate::snapshot::{ListenerPlan, RoutePlan, Snapshot};
-use crate::telemetry::{Ascii, AttemptRecord, FailureCode, TraceContext};
+use crate::telemetry::{Ascii, AttemptRecord, FailureCode, GrpcStatus, TraceContext};
 use crate::tls::Secured;
 
 /// Everything the gateway knows about one request, from its head to its record.
@@ -43,6 +43,8 @@ pub struct RequestCtx {
     pub(crate) attempts: SmallVec<[AttemptRecord; 1]>,
     /// Time spent in each plugin of the chain, by its place there.
     pub(crate) plugin_times: SmallVec<[Duration; 4]>,
+    /// How it ended, if it is a call of gRPC and that is known.
+    pub(crate) grpc: Option<GrpcStatus>,
     /// The plugin of the chain that answered or failed, by its place there.
     pub(crate) ended_by: Option<usize>,
     /// What each conditional plugin of the chain decided, by its place among those.
@@ -75,6 +77,7 @@ impl RequestCtx {
             failure: None,
             attempts: SmallVec::new(),
             plugin_times: SmallVec::new(),
+            grpc: None,
             ended_by: None,
             conditions: SmallVec::new(),
             bytes_in: 0,

@@ -14,6 +14,7 @@ mod failures;
 mod failures_by_transport;
 mod first_plugin;
 mod forwarding;
+mod grpc;
 mod health;
 mod hedging;
 mod http2;

@@ -709,6 +709,8 @@ fn every_documented_metric_that_can_move_does() {
         gate.get(path);
     }
     gate.exchange("POST /proxied HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc");
+    let call = "Host: a\r\nContent-Type: application/grpc\r\nContent-Length: 0\r\n\r\n";
+    gate.exchange(format!("POST /denied HTTP/1.1\r\n{call}"));
     gate.client().send("no http\r\n\r\n").rest();
     seen.look(&gate);
     // What is only while it is.

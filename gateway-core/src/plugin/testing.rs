@@ -316,6 +316,7 @@ impl Exchange {
             revision: 1,
             retries: 0,
             plugin_times: &[],
+            grpc_status: None,
             ended_by: None,
         };
         self.chain.log(&record, &self.head, &self.ctx);

@@ -1,8 +1,11 @@
 //! Answers that the gateway makes itself, past the same response phases as an upstream's.
 
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
 use http::header;
 use pingora::Result;
+use pingora::protocols::http::ServerSession;
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
@@ -16,6 +19,8 @@ use crate::telemetry::StatusSource;
 /// A request body up to this size is read to its end before an answer that does not need it, so
 /// that the client's connection can stay open.
 const DRAIN: usize = 64 * 1024;
+/// How long a stream of HTTP/2 is left open behind an answer that did not wait for the request's end.
+const LINGER: Duration = Duration::from_millis(500);
 /// How much of a body Pingora keeps to send it again.
 pub(super) const HELD: usize = 64 * 1024;
 /// The most of a request's body that an echo shows.
@@ -48,12 +53,34 @@ pub(super) async fn send(session: &mut Session, open: &mut Open, reply: Reply) -
     }
     let empty = body.is_empty();
     open.progress = Progress::Responding;
-    session.write_response_header(Box::new(response), empty).await?;
+    match session.as_downstream_mut() {
+        // Pingora's own way ends the stream in a frame of its own, and a status of gRPC has to be in the last head.
+        ServerSession::H2(stream) if empty => {
+            stream.write_response_header(Box::new(response), true)?
+        }
+        _ => session.write_response_header(Box::new(response), empty).await?,
+    }
     if !empty {
         session.write_response_body(Some(body), true).await?;
     }
     open.answered = true;
+    if open.http2 && !session.is_body_done() {
+        // Else the stream is reset at once, and many clients see that before the answer.
+        let _ = pingora::time::timeout(LINGER, linger(session)).await;
+    }
     Ok(())
+}
+
+/// Reads and drops what the client still sends on its stream, for a while and as much as is bearable: it may end the
+/// stream when it has seen its answer.
+async fn linger(session: &mut Session) {
+    let mut read = 0;
+    while read < DRAIN && !session.is_body_done() {
+        match session.read_request_body().await {
+            Ok(Some(chunk)) => read += chunk.len(),
+            Ok(None) | Err(_) => return,
+        }
+    }
 }
 
 /// Runs the response phases; a plugin that refuses there has its refusal sent as it is.
@@ -64,6 +91,8 @@ async fn compose(
 ) -> Result<(ResponseHeader, Bytes)> {
     let chain = &open.chain;
     let mut close = reply.close;
+    let status = super::grpc::of_reply(&reply);
+    let failed = !reply.status.is_success();
     let mut response = head(&reply)?;
     let mut body = Some(std::mem::take(&mut reply.body));
     let head_of_request = session.req_header();
@@ -80,9 +109,14 @@ async fn compose(
     if close {
         session.set_keepalive(None);
     }
+    let body = body.unwrap_or_default();
+    if open.grpc && failed {
+        open.ctx.grpc = Some(status);
+        super::grpc::speak(&mut response, &body, status)?;
+        return Ok((response, Bytes::new()));
+    }
     let method = &session.req_header().method;
     let bodiless = is_bodiless(method, response.status);
-    let body = body.unwrap_or_default();
     if !is_bodiless(&http::Method::GET, response.status) {
         response.insert_header(header::CONTENT_LENGTH, body.len())?;
     }

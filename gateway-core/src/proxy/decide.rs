@@ -3,13 +3,15 @@
 
 use std::sync::Arc;
 
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderValue, Method, StatusCode, header};
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
 use super::exchange::{Open, Target};
 use super::seen::Seen;
-use super::{GatewayProxy, admission, answer, body_too_large, client, forward, refusal, tunnel};
+use super::{
+    GatewayProxy, admission, answer, body_too_large, client, forward, grpc, refusal, tunnel,
+};
 use crate::plugin::{Attribute, Facts, Reply};
 use crate::routing::{Match, RouteQuery};
 use crate::snapshot::{Action, RoutePlan};
@@ -113,6 +115,7 @@ impl GatewayProxy {
             return Err(to_https(session.req_header(), open.ctx.host(), port));
         }
         let head = session.req_header();
+        open.grpc = head.method == Method::POST && grpc::is_spoken(&head.headers);
         // A valid trace context goes on, or one begins (W3C Trace Context).
         let sent = seen.traceparent.then(|| TraceContext::from_headers(&head.headers)).flatten();
         match sent {
@@ -165,7 +168,14 @@ impl GatewayProxy {
         upstream: &Arc<Upstream>,
     ) -> Option<Box<Reply>> {
         let own = open.ctx.route().and_then(|route| route.total);
-        if let Some(total) = own.or(upstream.timeouts().total) {
+        let mut total = own.or(upstream.timeouts().total);
+        if open.grpc
+            && let Some(asked) = grpc::timeout(&session.req_header().headers)
+        {
+            // How long the client waits, but for what is configured.
+            total = Some(total.map_or(asked, |total| total.min(asked)));
+        }
+        if let Some(total) = total {
             open.watched.limit_total(total.saturating_sub(open.ctx.started().elapsed()));
         }
         if let Err(reply) = open.pass_breakers(session.req_header()) {

@@ -49,6 +49,8 @@ pub(super) struct Open {
     /// The current attempt ended before anything was sent.
     pub(super) untouched: bool,
     pub(super) http2: bool,
+    /// It is a call of gRPC.
+    pub(super) grpc: bool,
     /// It asks for WebSocket.
     pub(super) upgrade: Option<Arc<Upgrade>>,
 }

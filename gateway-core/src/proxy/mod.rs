@@ -12,6 +12,7 @@ mod decide;
 mod exchange;
 mod failure;
 mod forward;
+mod grpc;
 mod hedge;
 mod record;
 mod response;
@@ -199,6 +200,7 @@ impl ProxyHttp for GatewayProxy {
             untouched: false,
             http2,
             upgrade: None,
+            grpc: false,
         });
         Ok(())
     }
@@ -405,8 +407,16 @@ impl ProxyHttp for GatewayProxy {
             response::forget_spelling(response);
         }
         open.settle_hedge();
-        open.head_arrived(response.status);
-        let status = response.status.as_u16();
+        // What a status of gRPC means counts as the status of HTTP that means it. Without a body it is here already.
+        open.ctx.grpc = None;
+        let mut meant = response.status;
+        if open.grpc && grpc::is_spoken(&response.headers) {
+            open.ctx.grpc = grpc::status(&response.headers);
+            let said = open.ctx.grpc.and_then(|said| StatusCode::from_u16(said.as_http()).ok());
+            meant = said.unwrap_or(meant);
+        }
+        open.head_arrived(meant);
+        let status = meant.as_u16();
         if open.tries_again(session, Why::Status(status), Some(&response.headers)) {
             open.end_attempt(None, Some(status));
             open.count_attempt();
@@ -470,10 +480,16 @@ impl ProxyHttp for GatewayProxy {
     async fn response_trailer_filter(
         &self,
         session: &mut Session,
-        _trailers: &mut http::HeaderMap,
+        trailers: &mut http::HeaderMap,
         ex: &mut Exchange,
     ) -> Result<Option<Bytes>> {
         let open = ex.open();
+        if let Some(said) = Some(&*trailers).filter(|_| open.grpc).and_then(grpc::status) {
+            open.ctx.grpc = Some(said);
+            if let Some(target) = open.target.as_mut() {
+                target.answer = Some(said.as_http());
+            }
+        }
         if !open.chain.changes_response_body() {
             return Ok(None);
         }

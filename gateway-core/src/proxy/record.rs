@@ -55,6 +55,7 @@ pub(super) fn finish(seen: &Seen<'_>, open: &mut Open, telemetry: &Telemetry) {
         bytes_in: ctx.bytes_in,
         bytes_out: ctx.bytes_out,
         plugin_times: &ctx.plugin_times,
+        grpc: ctx.grpc,
     };
     let handles = Handles {
         route: ctx.route().map_or(&ctx.snapshot().unrouted, |route| &route.metrics),
@@ -115,6 +116,7 @@ fn show(seen: &Seen<'_>, open: &Open, outcome: &Outcome<'_>, telemetry: &Telemet
         revision: ctx.snapshot().revision.number,
         retries: u32::try_from(ctx.attempts.len().saturating_sub(1)).unwrap_or(u32::MAX),
         plugin_times: &plugin_times,
+        grpc_status: ctx.grpc,
         ended_by: ctx.ended_by.map(|place| &*open.chain.plugin(place).name),
     };
     telemetry.write(&record);

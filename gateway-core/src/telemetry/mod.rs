@@ -2,6 +2,7 @@
 
 pub mod access_log;
 pub mod failure;
+mod grpc;
 mod hex;
 pub mod metrics;
 pub mod record;
@@ -12,6 +13,7 @@ mod tracestate;
 
 pub use access_log::{AccessLog, AccessLogOptions};
 pub use failure::FailureCode;
+pub use grpc::GrpcStatus;
 pub use hex::{Ascii, lower_hex};
 pub use metrics::{
     BreakerChange, ConnectionEnd, CredentialCheck, EjectionReason, Handles, HandshakeFailure,

@@ -1,7 +1,7 @@
 //! What is kept of a finished request: the one source of metrics, access log and traces.
 
 use super::failure::FailureCode;
-use super::{Ascii, TraceContext};
+use super::{Ascii, GrpcStatus, TraceContext};
 use http::{HeaderMap, HeaderValue, Method, Version, header};
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
@@ -68,6 +68,8 @@ pub struct RequestRecord<'a> {
     pub retries: u32,
     /// Time spent in each plugin, by its name, in the order they ran.
     pub plugin_times: &'a [(&'a str, Duration)],
+    /// How it ended, if it was a call of gRPC and that is known.
+    pub grpc_status: Option<GrpcStatus>,
     /// The plugin that answered, or failed, so that the request ended there.
     pub ended_by: Option<&'a str>,
 }
@@ -215,6 +217,7 @@ impl<'a> RequestRecord<'a> {
             revision: 7,
             retries: 0,
             plugin_times: &[],
+            grpc_status: None,
             ended_by: None,
         }
     }

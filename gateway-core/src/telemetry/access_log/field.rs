@@ -21,6 +21,8 @@ pub enum Field {
     Status,
     /// Who chose the status: `gateway` or `upstream`.
     StatusSource,
+    /// Number of the status of gRPC.
+    GrpcStatus,
     /// Failure code, if one.
     Failure,
     /// From the request head to the last byte.
@@ -87,6 +89,7 @@ pub const DEFAULT_FIELDS: &[Field] = &[
     Path,
     DurationMs,
     StatusSource,
+    GrpcStatus,
     Failure,
     EndedBy,
     Listener,
@@ -111,7 +114,7 @@ pub const DEFAULT_FIELDS: &[Field] = &[
 
 impl Field {
     /// Every field, in the order of the type.
-    pub const ALL: [Field; 34] = [
+    pub const ALL: [Field; 35] = [
         Time,
         Method,
         Scheme,
@@ -120,6 +123,7 @@ impl Field {
         Query,
         Status,
         StatusSource,
+        GrpcStatus,
         Failure,
         DurationMs,
         UpstreamMs,
@@ -159,6 +163,7 @@ impl Field {
             Query => "url.query",
             Status => "http.response.status_code",
             StatusSource => "status_source",
+            GrpcStatus => "rpc.grpc.status_code",
             Failure => "failure",
             DurationMs => "duration_ms",
             UpstreamMs => "upstream_ms",

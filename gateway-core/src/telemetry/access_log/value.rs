@@ -42,6 +42,7 @@ impl<'a> Value<'a> {
             Field::Query => Value::Text(redactor.query(record.query?)),
             Field::Status => Value::Number(record.status?.into()),
             Field::StatusSource => name(record.status_source.name()),
+            Field::GrpcStatus => Value::Number(record.grpc_status?.number().into()),
             Field::Failure => name(record.failure?.code()),
             Field::DurationMs => Value::Millis(record.duration),
             Field::UpstreamMs => Value::Millis(record.phases.upstream?),

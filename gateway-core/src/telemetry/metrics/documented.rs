@@ -6,6 +6,7 @@ use super::labels::{
     METHODS, OVERFLOWS, PLUGIN_ERRORS, REFUSALS, RETRY_REASONS, STATUSES, STORE_CALLS,
 };
 use crate::telemetry::failure::FailureCode;
+use crate::telemetry::grpc::GrpcStatus;
 
 /// One family, as the docs list it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -90,6 +91,7 @@ use Owner::*;
 families! {
     REQUESTS = times(METHODS.len() * STATUSES.len(), doc("gateway_requests_total", "requests", Route, &["route", "method", "status"], "Requests finished, by method class and status class; an empty route means that none matched."));
     FAILURES = times(FailureCode::ALL.len(), doc("gateway_request_failures_total", "requests", Route, &["route", "code"], "Requests that ended with a failure code."));
+    GRPC = times(GrpcStatus::ALL.len(), doc("gateway_grpc_responses_total", "calls", Route, &["route", "grpc_status"], "Calls of gRPC that ended, by the name of their status."));
     DURATION = histogram(doc("gateway_request_duration_seconds", "seconds", Route, &["route"], "Time from the request head to the last byte of the answer."), REQUEST_SECONDS);
     REQUEST_BYTES = doc("gateway_request_body_bytes_total", "bytes", Route, &["route"], "Request body bytes read from clients.");
     RESPONSE_BYTES = doc("gateway_response_body_bytes_total", "bytes", Route, &["route"], "Response body bytes written to clients.");

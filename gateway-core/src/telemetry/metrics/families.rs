@@ -12,6 +12,7 @@ use prometheus::{
 pub(super) struct Families {
     pub(super) requests: IntCounterVec,
     pub(super) failures: IntCounterVec,
+    pub(super) grpc: IntCounterVec,
     pub(super) duration: HistogramVec,
     pub(super) request_bytes: IntCounterVec,
     pub(super) response_bytes: IntCounterVec,
@@ -67,6 +68,7 @@ impl Families {
         Ok(Families {
             requests: counters(doc::REQUESTS)?,
             failures: counters(doc::FAILURES)?,
+            grpc: counters(doc::GRPC)?,
             duration: histograms(doc::DURATION)?,
             request_bytes: counters(doc::REQUEST_BYTES)?,
             response_bytes: counters(doc::RESPONSE_BYTES)?,

@@ -7,6 +7,7 @@ use super::families::Families;
 use super::labels::*;
 use super::series::{Name, Series, no_more_labels};
 use crate::telemetry::failure::FailureCode;
+use crate::telemetry::grpc::GrpcStatus;
 use prometheus::{HistogramVec, IntCounterVec, IntGauge, IntGaugeVec};
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,6 +59,9 @@ handle! {
         },
         failures: Series<IntCounterVec, { FailureCode::ALL.len() }> = |place| {
             vec![FailureCode::ALL[place].code()]
+        },
+        grpc: Series<IntCounterVec, { GrpcStatus::ALL.len() }> = |place| {
+            vec![GrpcStatus::ALL[place].name()]
         },
         duration: Series<HistogramVec, { 1 }> = no_more_labels,
         request_bytes: Series<IntCounterVec, { 1 }> = no_more_labels,

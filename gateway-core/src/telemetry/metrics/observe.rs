@@ -3,6 +3,7 @@
 use super::handles::{PluginMetrics, RouteMetrics, UpstreamMetrics, count, time};
 use super::labels::{STATUSES, attempt_outcome, method_class, status_class};
 use crate::telemetry::failure::FailureCode;
+use crate::telemetry::grpc::GrpcStatus;
 use crate::telemetry::record::AttemptRecord;
 use http::Method;
 use std::sync::Arc;
@@ -34,6 +35,7 @@ pub(crate) struct Outcome<'a> {
     pub(crate) bytes_out: u64,
     /// Time spent in each plugin, by its place in the chain.
     pub(crate) plugin_times: &'a [Duration],
+    pub(crate) grpc: Option<GrpcStatus>,
 }
 
 /// Moves every metric that follows from the outcome; to be called once a request.
@@ -41,6 +43,9 @@ pub(crate) fn observe(outcome: &Outcome<'_>, to: Handles<'_>) {
     let class = method_class(outcome.method) * STATUSES.len() + status_class(outcome.status);
     count(&to.route.requests, class, 1);
     time(&to.route.duration, outcome.duration);
+    if let Some(said) = outcome.grpc {
+        count(&to.route.grpc, usize::from(said.number()), 1);
+    }
     if let Some(failure) = outcome.failure {
         count(&to.route.failures, failure.index(), 1);
     }

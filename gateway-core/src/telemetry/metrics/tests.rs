@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::telemetry::failure::FailureCode;
+use crate::telemetry::grpc::GrpcStatus;
 use crate::telemetry::record::{AttemptRecord, RequestRecord};
 use http::Method;
 use labels::{ENDPOINT_STATES, METHODS};
@@ -34,6 +35,7 @@ fn good(attempts: &[AttemptRecord]) -> Outcome<'_> {
         bytes_in: 0,
         bytes_out: 4096,
         plugin_times: &[],
+        grpc: None,
     }
 }
 
@@ -150,6 +152,10 @@ fn drive_requests(metrics: &Metrics, route: &RouteMetrics, name: &str) {
     let plain = RequestRecord::sample().attempts[0];
     let lost = [AttemptRecord { lost: true, ..plain }];
     observe(&good(&lost), Handles { route, upstream: Some(&upstream), plugins: &[] });
+    for said in GrpcStatus::ALL {
+        let outcome = Outcome { grpc: Some(said), ..good(&lost) };
+        observe(&outcome, Handles { route, upstream: None, plugins: &[] });
+    }
     let failures = FailureCode::ALL.map(Some).into_iter().chain([None]);
     let statuses =
         [None, Some(0), Some(101), Some(204), Some(304), Some(404), Some(502), Some(999)];
