@@ -593,3 +593,74 @@ fn assert_refused(answer: &Answer, status: u16, what: &str) {
 fn read(path: &Path) -> String {
     std::fs::read_to_string(path).expect("the program wrote it")
 }
+
+/// Each kind of flood ends the connection that it comes on; another client hardly notices.
+#[test]
+fn floods_end_their_connection_and_disturb_nobody_else() {
+    let (origin, gate) = echo_house();
+    let ended =
+        || gate.metric("gateway_connections_ended_total{listener=\"public\",reason=\"flood\"}");
+    let resident = || gate.metric("process_resident_memory_bytes");
+    let mut other = Frames::connect(gate.address());
+    assert_eq!(other.get("/before").status, Some(200));
+    let before = resident();
+    let priority: &[u8] = &[0, 0, 0, 1, 7];
+    let setting: &[u8] = &[0, 3, 0, 0, 0, 100];
+    for (count, (name, kind, flags, payload)) in [
+        ("resets", 3, 0, &[0, 0, 0, 8][..]),
+        ("pings", 6, 0, &[7; 8]),
+        ("settings", 4, 0, setting),
+        ("priorities", 2, 0, priority),
+        ("empty data", 0, 0, &[]),
+        ("unknown frames", 77, 0, &[1]),
+        ("window updates", 8, 0, &[0, 0, 0, 1]),
+        ("continuations", 9, 0, &[]),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut attacker = Frames::connect(gate.address());
+        // What would mean nothing without a stream.
+        let stream = attacker.headers(&request("POST", "/slow", &[]), false);
+        assert_eq!(stream, 1);
+        attacker.flood(kind, flags, payload, 400_000);
+        // HTTP/2 itself may have found fault with it first.
+        let goodbye = attacker.goodbye();
+        assert!(goodbye.is_none_or(|code| code != 0), "{name}: {goodbye:?}");
+        let asked = Instant::now();
+        assert_eq!(other.get("/meanwhile").status, Some(200), "{name}");
+        assert!(asked.elapsed() < Duration::from_secs(2), "{name}: {:?}", asked.elapsed());
+        let _ = count;
+    }
+    assert!(ended() >= 4.0, "{}", ended());
+    // Streams that are opened and given up at once: few of them are served.
+    let mut attacker = Frames::connect(gate.address());
+    let fields = request("GET", "/given-up", &[]);
+    (0..20_000).for_each(|_| attacker.give_up(&fields));
+    assert!(attacker.goodbye().is_none_or(|code| code != 0));
+    let served = origin.requests().iter().filter(|head| head.contains("/given-up")).count();
+    assert!(served < 2_000, "{served}");
+    assert_eq!(other.get("/after").status, Some(200));
+    let grown = resident() - before;
+    assert!(grown < 64e6, "{grown} bytes more");
+    gate.await_metric("gateway_connections_open{listener=\"public\"}", 1.0);
+}
+
+/// A table of one long field, and heads that name it a thousand times each (the HPACK bomb).
+#[test]
+fn heads_that_unpack_to_too_much_are_refused() {
+    let (origin, gate) = echo_house();
+    let before = gate.metric("process_resident_memory_bytes");
+    for _ in 0..20 {
+        let mut attacker = Frames::connect(gate.address());
+        for _ in 0..50 {
+            attacker.bomb(&request("GET", "/bomb", &[]));
+        }
+        let _ = attacker.goodbye();
+    }
+    assert!(!origin.requests().iter().any(|head| head.len() > 64 * 1024));
+    let mut other = Frames::connect(gate.address());
+    assert_eq!(other.get("/after").status, Some(200));
+    let grown = gate.metric("process_resident_memory_bytes") - before;
+    assert!(grown < 64e6, "{grown} bytes more");
+}

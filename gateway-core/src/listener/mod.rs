@@ -8,6 +8,7 @@ mod accept;
 mod alarm;
 mod bind;
 mod conn;
+mod flood;
 mod framing;
 mod head;
 mod io;

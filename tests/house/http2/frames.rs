@@ -165,14 +165,56 @@ impl Frames {
         }
     }
 
+    /// A head that puts a long field into the dynamic table, and names it again and again (RFC 7541, section 6.1).
+    pub(super) fn bomb(&mut self, fields: &[Field]) {
+        self.last = self.last.wrapping_add(2);
+        let mut block: Vec<u8> = fields.iter().flat_map(literal).collect();
+        let long = vec![b'x'; 3_900];
+        // A literal with indexing and a new name; 127 and more take further bytes.
+        block.extend([0x40, 1, b'b', 0x7f]);
+        let mut left = long.len() - 127;
+        while left >= 128 {
+            block.push(u8::try_from(left % 128).expect("it is short") | 0x80);
+            left /= 128;
+        }
+        block.push(u8::try_from(left).expect("it is short"));
+        block.extend(long);
+        block.extend([0x80 | 62; 8_000]);
+        self.write(HEADERS, END_STREAM | END_HEADERS, self.last, &block);
+    }
+
+    /// A stream that is opened and given up at once.
+    pub(super) fn give_up(&mut self, fields: &[Field]) {
+        let stream = self.headers(fields, true);
+        self.write(RST_STREAM, 0, stream, &[0, 0, 0, 8]);
+    }
+
+    /// The same frame again and again, up to `most` times, or until nobody takes any more.
+    pub(super) fn flood(&mut self, kind: u8, flags: u8, payload: &[u8], most: usize) {
+        let stream = if [SETTINGS, PING].contains(&kind) { 0 } else { self.last };
+        let frames = framed(kind, flags, stream, payload).repeat(100);
+        for _ in 0..most / 100 {
+            if self.tcp.write_all(&frames).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// The error that the gateway says goodbye with, if it does.
+    pub(super) fn goodbye(&mut self) -> Option<u32> {
+        while let Ok((kind, _, _, payload)) = self.read() {
+            if kind == GOAWAY {
+                return payload
+                    .get(4..8)
+                    .and_then(|code| Some(u32::from_be_bytes(code.try_into().ok()?)));
+            }
+        }
+        None
+    }
+
     fn write(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
-        let length = u32::try_from(payload.len()).expect("frames are short").to_be_bytes();
-        let mut frame = length[1..].to_vec();
-        frame.extend_from_slice(&[kind, flags]);
-        frame.extend_from_slice(&stream.to_be_bytes());
-        frame.extend_from_slice(payload);
         // A gateway that has closed says so when it is read from.
-        let _ = self.tcp.write_all(&frame);
+        let _ = self.tcp.write_all(&framed(kind, flags, stream, payload));
     }
 
     fn read(&mut self) -> std::io::Result<(u8, u8, u32, Vec<u8>)> {
@@ -183,6 +225,15 @@ impl Frames {
         self.tcp.read_exact(&mut payload)?;
         Ok((kind, flags, u32::from_be_bytes(stream) & 0x7fff_ffff, payload))
     }
+}
+
+fn framed(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).expect("frames are short").to_be_bytes();
+    let mut frame = length[1..].to_vec();
+    frame.extend_from_slice(&[kind, flags]);
+    frame.extend_from_slice(&stream.to_be_bytes());
+    frame.extend_from_slice(payload);
+    frame
 }
 
 fn is_silence(error: &std::io::Error) -> bool {

@@ -27,6 +27,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::alarm::Alarm;
 use super::conn::Conn;
+use super::flood::Frames;
 use super::framing::{MessageMeter, Wrong};
 use super::permit::Permit;
 use super::taken::Taken;
@@ -42,6 +43,8 @@ pub(crate) struct GatewayIo {
     wire: Option<Wire>,
     conn: Arc<Conn>,
     meter: MessageMeter,
+    /// What HTTP/2 brings, once that is spoken. Boxed: most connections speak HTTP/1.
+    frames: Option<Box<Frames>>,
     /// Read ahead to tell HTTP/2 from HTTP/1, not yet given to Pingora.
     ahead: BytesMut,
     /// Written by Pingora, not yet given to the kernel. Owns no memory while idle.
@@ -83,6 +86,7 @@ impl GatewayIo {
         }
         Self {
             meter: MessageMeter::new(limits.header_bytes, limits.headers),
+            frames: None,
             ahead: BytesMut::new(),
             gathered: BytesMut::new(),
             answer: None,

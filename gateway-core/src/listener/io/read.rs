@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::GatewayIo;
 use crate::listener::conn::Phase;
+use crate::listener::flood::Frames;
 use crate::listener::framing::{Bad, Wrong};
 use crate::listener::head::Head;
 use crate::telemetry::ConnectionEnd;
@@ -18,6 +19,8 @@ const TIMEOUT: &[u8] =
     b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
 const BAD_REQUEST: &[u8] =
     b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+/// GOAWAY with ENHANCE_YOUR_CALM (RFC 9113, section 6.8).
+const CALM: &[u8] = &[0, 0, 8, 7, 0, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0x0b];
 const TOO_LARGE: &[u8] = b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
 
 impl GatewayIo {
@@ -25,6 +28,9 @@ impl GatewayIo {
     /// how many of them Pingora may see.
     fn arrived(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.conn.is_http2() {
+            if self.frames.get_or_insert_with(|| Box::new(Frames::new())).feed(bytes).is_err() {
+                self.refuse(CALM, ConnectionEnd::Flood);
+            }
             return Ok(bytes.len());
         }
         if self.conn.phase() == Phase::Idle {

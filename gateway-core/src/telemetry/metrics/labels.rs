@@ -92,9 +92,11 @@ pub enum ConnectionEnd {
     Io,
     /// It did not begin with a header of the PROXY protocol, though it had to.
     ProxyProtocol,
+    /// Frames of HTTP/2 came that only cost.
+    Flood,
 }
 
-pub(super) const CLOSED: [&str; 8] = [
+pub(super) const CLOSED: [&str; 9] = [
     "header_timeout",
     "header_too_large",
     "too_many_headers",
@@ -103,6 +105,7 @@ pub(super) const CLOSED: [&str; 8] = [
     "client_closed",
     "io",
     "proxy_protocol",
+    "flood",
 ];
 
 /// What a TLS handshake failed of.

@@ -63,6 +63,7 @@ fn drive_everything(metrics: &Metrics, names: &[&str]) {
             ConnectionEnd::ClientClosed,
             ConnectionEnd::Io,
             ConnectionEnd::ProxyProtocol,
+            ConnectionEnd::Flood,
         ] {
             listener.ended(reason);
         }
