@@ -438,3 +438,65 @@ fn one_line_sends_everybody_to_https() {
     trusted.send("GET / HTTP/1.1\r\nHost: a.test\r\nX-Forwarded-Proto: https\r\n\r\n");
     assert_eq!(trusted.response().status, 200);
 }
+
+/// A client that takes nothing is let go, over TLS as without, and the endpoint is not blamed.
+#[test]
+fn who_takes_nothing_is_let_go_over_tls_too() {
+    let ours = Certificates::new();
+    let own = certificate(&ours.issue("own", "DNS:a.test"));
+    let origin = Origin::answering(format!(
+        "HTTP/1.1 200 OK\r\nContent-Length: 30000000\r\n\r\n{}",
+        "x".repeat(30_000_000)
+    ));
+    let text = config(&origin, &format!("certificates: [{own}]"));
+    let gate = gate(&text.replace("  tls:", "  timeouts: {write: 1s}\n  tls:"));
+    let mut child = Command::new("openssl")
+        .args(["s_client", "-quiet", "-connect", &gate.address().to_string()])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("openssl is installed");
+    // Nobody reads what it prints, so that it stops reading.
+    let mut input = child.stdin.take().expect("it is piped");
+    input.write_all(b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n").expect("it reads");
+    let line = gate.log(1)[0].clone();
+    assert!(["D2", "D4"].contains(&line["failure"].as_str().unwrap_or_default()), "{line}");
+    eventually("nobody is connected", || gate.total("gateway_connections_open") == 0.0);
+    let _ = child.kill();
+    let _ = child.wait();
+}
+
+/// A reload that asks for certificates asks those who are connected already.
+#[test]
+fn what_a_reload_asks_for_holds_for_open_connections() {
+    let (ours, origin) = (Certificates::new(), Origin::saying("ok"));
+    let own = certificate(&ours.issue("own", "DNS:a.test"));
+    let plain = config(&origin, &format!("certificates: [{own}]"));
+    let gate = gate(&plain);
+    let mut child = Command::new("openssl")
+        .args([
+            "s_client",
+            "-quiet",
+            "-servername",
+            "a.test",
+            "-connect",
+            &gate.address().to_string(),
+        ])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("openssl is installed");
+    let mut input = child.stdin.take().expect("it is piped");
+    let mut ask = || input.write_all(b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n").expect("it reads");
+    ask();
+    assert_eq!(gate.log(1)[0]["http.response.status_code"], 200);
+    let ca = ours.authority().display().to_string();
+    gate.write(&plain.replace(&own, &format!("{own}], client_auth: [{{ca: {ca}}}")));
+    gate.running().reload().expect("the config is good");
+    ask();
+    assert_eq!(gate.log(2)[1]["http.response.status_code"], 421);
+    let _ = child.kill();
+    let _ = child.wait();
+}

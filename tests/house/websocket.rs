@@ -192,3 +192,13 @@ fn ends_that_go_away_are_told_apart() {
     assert!(!client.rest().starts_with(b"HTTP/1.1"));
     assert_eq!(house.gate.log(2).len(), 2);
 }
+
+/// What the endpoint would take for a part of the conversation does not go up.
+#[test]
+fn a_request_with_a_body_is_no_websocket() {
+    let house = house("", "");
+    let wrong = ASK.replace("Upgrade: websocket", "Content-Length: 5\r\nUpgrade: websocket");
+    let status = house.gate.exchange(wrong + "hello").status;
+    assert!([400, 426, 502].contains(&status), "{status}");
+    assert_eq!(house.tell("seen"), "[] 0");
+}

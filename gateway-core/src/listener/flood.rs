@@ -24,9 +24,9 @@ const fn rate(together: f64, second: f64) -> Rate {
 /// Kinds of frames that are counted.
 #[derive(Clone, Copy)]
 enum Kind {
-    /// Streams that are given up: who opens them again and again has work done for nothing (CVE-2023-44487).
+    /// Streams that are given up, beyond every second one that is opened: who opens them again and again has work done for nothing (CVE-2023-44487).
     Reset,
-    /// Each has to be answered. Clients that measure the way send many.
+    /// Each has to be answered. Clients that measure the way send one for each answer on a short one.
     Ping,
     /// Each has to be answered, and may change every stream (CVE-2019-9515).
     Settings,
@@ -38,12 +38,12 @@ enum Kind {
 }
 
 const RATES: [Rate; 6] = [
-    rate(1_000.0, 100.0),
-    rate(2_000.0, 1_000.0),
+    rate(2_000.0, 100.0),
+    rate(10_000.0, 20_000.0),
     rate(100.0, 10.0),
     rate(1_000.0, 100.0),
     rate(1_000.0, 100.0),
-    rate(50_000.0, 50_000.0),
+    rate(500_000.0, 500_000.0),
 ];
 
 /// Too many frames of a kind.
@@ -114,7 +114,12 @@ impl Frames {
         self.continuations = 0;
         let kind = match kind {
             0 if self.left == 0 && flags & END_STREAM == 0 => Kind::Empty,
-            0 | 1 => return Ok(()),
+            0 => return Ok(()),
+            1 => {
+                let reset = Kind::Reset as usize;
+                self.room[reset] = (self.room[reset] + 0.5).min(RATES[reset].together);
+                return Ok(());
+            }
             3 => Kind::Reset,
             4 if flags & ACK == 0 => Kind::Settings,
             6 if flags & ACK == 0 => Kind::Ping,
@@ -159,17 +164,17 @@ mod tests {
     #[test]
     fn floods_are_told_from_what_clients_send() {
         for (kind, flags, payload, few, many) in [
-            (3, 0, 4, 1_000, 1_200),
-            (6, 0, 8, 2_000, 4_000),
+            (3, 0, 4, 2_000, 2_400),
+            (6, 0, 8, 10_000, 60_000),
             (4, 0, 6, 100, 150),
             (2, 0, 5, 1_000, 1_200),
             (0, 0, 0, 1_000, 1_200),
             (77, 0, 3, 1_000, 1_200),
             (9, 0, 0, 32, 33),
-            (8, 0, 4, 50_000, 120_000),
+            (8, 0, 4, 500_000, 2_000_000),
         ] {
             let frame = frame(kind, flags, payload);
-            for chunk in [1, 7, 9, 16_384] {
+            for chunk in [7, 9, 16_384] {
                 assert_eq!(fed(&frame, few, chunk), Ok(()), "{kind} {chunk}");
                 assert_eq!(fed(&frame, many, chunk), Err(Flood), "{kind} {chunk}");
             }
@@ -188,7 +193,7 @@ mod tests {
         let reset = frame(3, 0, 4);
         let mut frames = Frames::new();
         frames.feed(&[0; PREFACE]).unwrap();
-        frames.feed(&reset.repeat(1_000)).unwrap();
+        frames.feed(&reset.repeat(2_000)).unwrap();
         std::thread::sleep(std::time::Duration::from_millis(100));
         assert_eq!(frames.feed(&reset.repeat(8)), Ok(()));
         assert_eq!(frames.feed(&reset.repeat(100)), Err(Flood));

@@ -104,7 +104,11 @@ impl GatewayProxy {
         let scheme = client::scheme(own, peer, &head.headers, trusted);
         open.ctx.set_client(address, scheme);
         if let Some(secured) = secured {
-            if open.ctx.host().is_some_and(|host| !secured.is_for(host)) {
+            if open
+                .ctx
+                .host()
+                .is_some_and(|host| !secured.is_for(host, open.ctx.listener().tls.as_ref()))
+            {
                 return Err(misdirected());
             }
             open.ctx.set_secured(Some(secured.clone()));
@@ -231,7 +235,10 @@ impl GatewayProxy {
         if !upstream.keeps_spelling() {
             forward::forget_spelling(session.req_header_mut());
         }
-        if tunnel::is_asked_for(session.req_header()) {
+        let head = session.req_header();
+        let bodiless = !open.seen.transfer_encoding
+            && admission::content_length(&head.headers).unwrap_or(0) == 0;
+        if bodiless && tunnel::is_asked_for(head) {
             open.upgrade = Some(Arc::default());
             // To Pingora it is a request like others, so that it reads nothing that comes behind it.
             session.req_header_mut().remove_header(&header::UPGRADE);

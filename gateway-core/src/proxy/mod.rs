@@ -100,7 +100,10 @@ impl GatewayProxy {
         open.head_arrived(response.status);
         open.source = StatusSource::Upstream;
         open.progress = Progress::Responding;
-        let refused = open.chain.response(response, session.req_header(), &mut open.ctx).await;
+        let head = session.req_header();
+        response::clean(response, &head.method, head.version);
+        open.keep_client(response)?;
+        let refused = open.chain.response(response, head, &mut open.ctx).await;
         refused.map_err(|reply| refuse(open, reply))?;
         open.end_attempt(None, Some(response.status.as_u16()));
         open.watched.unbound();

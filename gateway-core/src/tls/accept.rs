@@ -109,15 +109,14 @@ impl TlsPlan {
 impl Secured {
     /// Whether a request for this host belongs on the connection (RFC 9110, section 15.5.20): who came for one name may
     /// ask for another if the same certificate is shown for it, and the same is asked of clients.
-    pub(crate) fn is_for(&self, host: &str) -> bool {
-        let name = self.server_name.as_deref();
-        if name == Some(host) {
-            return true;
-        }
-        if self.plan.group(Some(host)) != self.group {
+    /// That is so by what the config says `now`, whatever it said when the connection was made.
+    pub(crate) fn is_for(&self, host: &str, now: Option<&Arc<TlsPlan>>) -> bool {
+        let now = now.unwrap_or(&self.plan);
+        if now.rule(now.group(Some(host))) != self.plan.rule(self.group) {
             return false;
         }
-        name.is_none_or(|name| self.plan.live.load().shows_alike(name, host))
+        let name = self.server_name.as_deref();
+        name.is_none_or(|name| name == host || now.live.load().shows_alike(name, host))
     }
 }
 

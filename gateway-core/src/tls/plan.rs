@@ -7,9 +7,8 @@ use std::time::{Duration, SystemTime};
 use arc_swap::ArcSwap;
 use rustls::server::NoServerSessionStorage;
 use rustls::{ServerConfig, SupportedCipherSuite, version};
-use sha2::{Digest, Sha256};
 
-use super::certificate::{Certificate, fault, read};
+use super::certificate::{Certificate, fault};
 use super::client::verifier;
 use super::shown::Shown;
 use super::ticket::Tickets;
@@ -33,6 +32,8 @@ pub(crate) struct TlsPlan {
     pub(super) live: ArcSwap<Live>,
     /// What the files were when they were read last.
     stamps: Mutex<Vec<Stamp>>,
+    /// Why they were not read when they were tried last.
+    fault: Mutex<String>,
 }
 
 /// What the files said when they were read.
@@ -68,6 +69,7 @@ impl TlsPlan {
             secret: secret.into(),
             live: ArcSwap::from_pointee(live),
             stamps: Mutex::new(stamps),
+            fault: Mutex::default(),
         };
         Ok(plan)
     }
@@ -90,6 +92,11 @@ impl TlsPlan {
         };
         let place = self.config.client_auth.iter().position(is_for);
         place.unwrap_or(self.config.client_auth.len())
+    }
+
+    /// What is asked of who asks for this name, or of those of this place among the configs.
+    pub(super) fn rule(&self, group: usize) -> Option<&ClientAuthConfig> {
+        self.config.client_auth.get(group)
     }
 
     /// Looks at the files, and uses what they say, for as long as somebody needs it.
@@ -121,15 +128,22 @@ impl TlsPlan {
         match Live::read(&self.config, &self.secret) {
             Ok(live) => {
                 self.live.store(Arc::new(live));
+                self.fault.lock().unwrap_or_else(PoisonError::into_inner).clear();
                 tracing::info!(listener, "certificates were read again");
                 true
             }
             Err(Fault { message, .. }) => {
-                tracing::error!(
-                    listener,
-                    message,
-                    "certificates are not read again; those before stay"
-                );
+                // They are tried again, whatever it was, and told of once.
+                self.stamps.lock().unwrap_or_else(PoisonError::into_inner).clear();
+                let mut told = self.fault.lock().unwrap_or_else(PoisonError::into_inner);
+                if *told != message {
+                    tracing::error!(
+                        listener,
+                        message,
+                        "certificates are not read; those before stay"
+                    );
+                    *told = message;
+                }
                 false
             }
         }
@@ -179,13 +193,11 @@ impl Live {
         for (index, client) in config.client_auth.iter().enumerate() {
             let within = |fault: Fault| fault.within("client_auth", index);
             let verifier = verifier(client).map_err(within)?;
-            // Sessions are resumed only under the same rules: a certificate that was revoked since ends with them.
-            let rules = rules(client).map_err(within)?;
             let builder = builder(config)?.with_client_cert_verifier(verifier);
-            configs.push(made(config, builder.with_cert_resolver(shown.clone()), secret, &rules));
+            configs.push(made(config, builder.with_cert_resolver(shown.clone()), None));
         }
         let builder = builder(config)?.with_no_client_auth();
-        configs.push(made(config, builder.with_cert_resolver(shown.clone()), secret, ""));
+        configs.push(made(config, builder.with_cert_resolver(shown.clone()), Some(secret)));
         Ok(Self { certificates, shown, configs: configs.into() })
     }
 
@@ -228,30 +240,19 @@ pub(super) fn suite_name(suite: &SupportedCipherSuite) -> String {
     format!("{:?}", suite.suite()).replace("TLS13_", "TLS_")
 }
 
-fn made(
-    config: &ListenerTls,
-    mut made: ServerConfig,
-    secret: &[u8],
-    rules: &str,
-) -> Arc<ServerConfig> {
+fn made(config: &ListenerTls, mut made: ServerConfig, secret: Option<&[u8]>) -> Arc<ServerConfig> {
     if config.http2 {
         made.alpn_protocols.push(b"h2".to_vec());
     }
     made.alpn_protocols.push(b"http/1.1".to_vec());
     made.session_storage = Arc::new(NoServerSessionStorage {});
-    made.ticketer = Arc::new(Tickets::new(secret, rules));
-    made.send_tls13_tickets = 2;
-    Arc::new(made)
-}
-
-/// What a client's certificate was held against.
-fn rules(client: &ClientAuthConfig) -> Result<String, Fault> {
-    let mut digest = Sha256::new();
-    digest.update(read(&client.ca, "ca")?);
-    if let Some(crl) = &client.crl {
-        digest.update(read(crl, "crl")?);
+    made.send_tls13_tickets = 0;
+    // Who resumes a session shows no certificate again: it could have expired, or been revoked, since.
+    if let Some(secret) = secret {
+        made.ticketer = Arc::new(Tickets::new(secret));
+        made.send_tls13_tickets = 2;
     }
-    Ok(format!("{:x} {:?} {:?}", digest.finalize(), client.mode, client.allow))
+    Arc::new(made)
 }
 
 fn files(config: &ListenerTls) -> Vec<PathBuf> {

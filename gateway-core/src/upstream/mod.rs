@@ -57,7 +57,8 @@ use roster::{Roster, Wanted};
 pub(crate) use socket::SocketId;
 pub(crate) use sticky::Sticky;
 pub(crate) use transport::{
-    Connector, Failed, GOODBYE, Hedge, REFUSED, Second, Tls, Transport, Upgrade, Upgraded, cut_of,
+    Connector, Cut, Failed, GOODBYE, Hedge, REFUSED, Second, Tls, Transport, Upgrade, Upgraded,
+    cut_of,
 };
 pub(crate) use watch::{Line, Watch, Watched};
 

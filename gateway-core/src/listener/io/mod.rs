@@ -49,6 +49,8 @@ pub(crate) struct GatewayIo {
     ahead: BytesMut,
     /// Written by Pingora, not yet given to the kernel. Owns no memory while idle.
     gathered: BytesMut,
+    /// Some was written past that, and not flushed.
+    unflushed: bool,
     /// What is left of an answer of our own; what follows is the connection's end.
     answer: Option<&'static [u8]>,
     ended: bool,
@@ -89,6 +91,7 @@ impl GatewayIo {
             frames: None,
             ahead: BytesMut::new(),
             gathered: BytesMut::new(),
+            unflushed: false,
             answer: None,
             ended: false,
             doom: None,

@@ -29,7 +29,11 @@ impl GatewayIo {
     fn arrived(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.conn.is_http2() {
             if self.frames.get_or_insert_with(|| Box::new(Frames::new())).feed(bytes).is_err() {
-                self.refuse(CALM, ConnectionEnd::Flood);
+                match self.gathered.is_empty() {
+                    true => self.refuse(CALM, ConnectionEnd::Flood),
+                    // It would stand in the middle of a frame.
+                    false => self.end(ConnectionEnd::Flood),
+                }
             }
             return Ok(bytes.len());
         }
@@ -160,7 +164,8 @@ impl AsyncRead for GatewayIo {
                 self.ahead.advance(length);
             } else if self.wire().poll_read(cx, buf)?.is_pending() {
                 self.conn.set_awaited(true);
-                if self.conn.phase() == Phase::Busy && !self.gathered.is_empty() {
+                let held = !self.gathered.is_empty() || self.unflushed;
+                if self.conn.phase() == Phase::Busy && held {
                     // Pingora waits for more of a response whose length is known and does not
                     // flush what there is: the client gets it now, not with the rest.
                     if let Poll::Ready(Err(error)) = self.as_mut().poll_flush(cx) {

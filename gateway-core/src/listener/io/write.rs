@@ -37,11 +37,18 @@ impl GatewayIo {
     /// Sends our own answer, then says that nothing more will be sent.
     pub(super) fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while let Some(rest) = self.answer.filter(|rest| !rest.is_empty()) {
-            let written = ready!(self.wire().poll_write(cx, rest))?;
+            let written = self.wire().poll_write(cx, rest);
+            let written = ready!(self.in_time(cx, written))?;
             self.answer = rest.get(written..);
         }
         self.answer = None;
-        self.wire().poll_shutdown(cx)
+        self.poll_end(cx)
+    }
+
+    /// Ends the way down. What TLS holds back is sent first, and waits for the client like all else.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let ended = self.wire().poll_shutdown(cx).map(|ended| ended.map(|()| 0));
+        self.in_time(cx, ended).map(|ended| ended.map(drop))
     }
 }
 
@@ -60,6 +67,7 @@ impl AsyncWrite for GatewayIo {
             return Poll::Ready(Ok(buf.len()));
         }
         loop {
+            self.unflushed = true;
             if self.gathered.is_empty() {
                 let written = self.wire().poll_write(cx, buf);
                 return self.in_time(cx, written);
@@ -95,11 +103,15 @@ impl AsyncWrite for GatewayIo {
         }
         // Memory goes back while the connection idles.
         self.gathered = BytesMut::new();
-        self.wire().poll_flush(cx)
+        // TLS has taken what the socket may not take yet.
+        let flushed = self.wire().poll_flush(cx).map(|flushed| flushed.map(|()| 0));
+        ready!(self.in_time(cx, flushed))?;
+        self.unflushed = false;
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.as_mut().poll_flush(cx))?;
-        self.wire().poll_shutdown(cx)
+        self.poll_end(cx)
     }
 }

@@ -4,7 +4,6 @@
 mod frame;
 
 use std::future::Future;
-use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -19,7 +18,7 @@ use super::exchange::Open;
 use super::record::{Seen, finish};
 use crate::listener::Taken;
 use crate::telemetry::FailureCode;
-use crate::upstream::Upgraded;
+use crate::upstream::{Cut, Upgraded};
 use frame::{Frames, goodbye};
 
 /// How much of a direction is on its way at a time.
@@ -45,6 +44,7 @@ pub(super) fn is_asked_for(head: &RequestHeader) -> bool {
 
 /// What an attempt asks its endpoint for.
 pub(super) fn ask(head: &mut RequestHeader) -> pingora::Result<()> {
+    head.remove_header(&header::CONTENT_LENGTH);
     head.insert_header(header::CONNECTION, HeaderValue::from_static("Upgrade"))?;
     head.insert_header(header::UPGRADE, HeaderValue::from_static("websocket"))
 }
@@ -86,14 +86,14 @@ impl Tunnel {
             ending: AtomicBool::new(false),
         };
         let mut written = None;
+        let Upgraded { io, cut } = upstream;
         let failure = if !taken.is_whole() {
             // What came before the answer cannot be told apart from another request.
             Some(FailureCode::D3)
-        } else if taken.write_all(&head(&response)).await.is_err() || taken.flush().await.is_err() {
-            Some(FailureCode::D1)
+        } else if !agreed(&mut taken, &head(&response), &open, &cut).await {
+            Some(open.watched.fired().unwrap_or(FailureCode::D1))
         } else {
             written = Some(&response);
-            let Upgraded { io, cut } = upstream;
             let moving = moved(taken, io, &moves, idle, shared.draining.clone());
             tokio::select! {
                 failure = moving => failure,
@@ -108,6 +108,20 @@ impl Tunnel {
         let seen = Seen { head: &request, written, read: 0, sent };
         finish(&seen, &mut open, &shared.telemetry);
         open.conn.end_request();
+    }
+}
+
+/// Whether the client has taken the head of the answer, in time.
+async fn agreed(taken: &mut Taken, head: &[u8], open: &Open, cut: &Cut) -> bool {
+    let said = async {
+        taken.write_all(head).await?;
+        taken.flush().await
+    };
+    tokio::select! {
+        said = tokio::time::timeout(open.conn.listener.timeouts.write, said) => {
+            said.is_ok_and(|said| said.is_ok())
+        }
+        () = cut.comes() => false,
     }
 }
 
@@ -170,22 +184,29 @@ async fn moved(
                 }
             }
         }
-        match (&up_ended, &down_ended) {
-            (Some(up), Some(down)) => {
-                // Who closes in peace is no failure, whichever end it is.
-                let fault = [(up, FailureCode::D2), (down, FailureCode::X2)];
-                let fault = fault.into_iter().find(|(ended, _)| ended.is_err());
-                let expected = moves.ending.load(Ordering::Relaxed);
-                return fault.map(|(_, code)| code).filter(|_| !expected);
-            }
-            (None, None) => {}
+        // Who closes in peace is no failure, whichever end it is. One that is gone says nothing more, and takes nothing.
+        let gone = match (&up_ended, &down_ended) {
+            (Some(Err(End::From)), _) | (_, Some(Err(End::To))) => Some(FailureCode::D2),
+            (Some(Err(End::To)), _) | (_, Some(Err(End::From))) => Some(FailureCode::X2),
+            _ => None,
+        };
+        if gone.is_some() || up_ended.is_some() && down_ended.is_some() {
+            return gone.filter(|_| !moves.ending.load(Ordering::Relaxed));
+        }
+        if up_ended.is_some() || down_ended.is_some() {
             // One direction is over; the other may finish what it says.
-            _ => until = until.or(Some(Instant::now() + GOODBYE)),
+            until = until.or(Some(Instant::now() + GOODBYE));
         }
         if until.is_some_and(|until| Instant::now() >= until) {
             return None;
         }
     }
+}
+
+/// Which end of a direction is gone.
+enum End {
+    From,
+    To,
 }
 
 /// One direction.
@@ -197,7 +218,7 @@ struct Way<'a> {
 }
 
 impl Way<'_> {
-    async fn go<R, W>(mut self, mut from: ReadHalf<R>, mut to: WriteHalf<W>) -> io::Result<()>
+    async fn go<R, W>(mut self, mut from: ReadHalf<R>, mut to: WriteHalf<W>) -> Result<(), End>
     where
         R: AsyncRead,
         W: AsyncWrite,
@@ -208,12 +229,11 @@ impl Way<'_> {
         let mut over = false;
         loop {
             if !over && *self.said.borrow_and_update() && frames.at_end() && !frames.closes() {
-                to.write_all(&goodbye(self.to_server)).await?;
-                to.flush().await?;
+                said(&mut to, &goodbye(self.to_server)).await?;
                 over = true;
             }
             let read = tokio::select! {
-                read = from.read(&mut piece) => read?,
+                read = from.read(&mut piece) => read.map_err(|_| End::From)?,
                 _ = self.said.changed(), if !over => continue,
             };
             if read == 0 {
@@ -236,16 +256,19 @@ impl Way<'_> {
                 Some(end) if ending && !frames.closes() => &bytes[..end],
                 _ => bytes,
             };
-            to.write_all(whole).await?;
-            to.flush().await?;
+            said(&mut to, whole).await?;
             self.count.fetch_add(whole.len() as u64, Ordering::Relaxed);
             if whole.len() < bytes.len() || ending && frames.at_end() && !frames.closes() {
-                to.write_all(&goodbye(self.to_server)).await?;
-                to.flush().await?;
+                said(&mut to, &goodbye(self.to_server)).await?;
                 over = true;
             }
         }
     }
+}
+
+async fn said(to: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> Result<(), End> {
+    to.write_all(bytes).await.map_err(|_| End::To)?;
+    to.flush().await.map_err(|_| End::To)
 }
 
 impl Moves {
