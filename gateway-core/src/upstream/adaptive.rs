@@ -25,6 +25,9 @@ const QUICKLY: f64 = 1.5;
 /// After how many ticks the base is measured anew, and how low the limit is then.
 const MEASURE_EVERY: u32 = 240;
 const MEASURE_AT: f64 = 0.25;
+/// How soon it is measured for the first time once the limit was found: what it was taken for while the
+/// limit grew may be too much, where many came at once.
+const MEASURE_FIRST: u32 = 8;
 /// How much of the way to a lower base a tick goes, before the base was measured.
 const LEARN: f64 = 0.05;
 
@@ -138,7 +141,10 @@ impl Gradient {
 
     fn next(&mut self, took: f64, tolerance: f64) -> f64 {
         let slope = (tolerance * self.base / took.max(1.0)).clamp(STEEPEST, 1.0);
-        self.found |= slope < 1.0;
+        if !self.found && slope < 1.0 {
+            self.found = true;
+            self.age = MEASURE_EVERY - MEASURE_FIRST;
+        }
         if !self.found {
             return self.limit * QUICKLY;
         }
@@ -234,6 +240,18 @@ mod tests {
             assert!(adaptive.tick(&config(), 1000) >= 2);
         }
         assert_eq!(adaptive.tick(&config(), 1), 1, "what the config says is most");
+    }
+
+    /// The first answers took five times as long: what they say is soon replaced by what is measured.
+    #[test]
+    fn a_first_impression_that_is_wrong_does_not_last() {
+        let adaptive = Adaptive::default();
+        for _ in 0..8 {
+            (0..50).for_each(|_| adaptive.note(Duration::from_millis(50), 1));
+            adaptive.tick(&config(), 1000);
+        }
+        let limit = settled(&adaptive, 50.0, 80);
+        assert!((50..125).contains(&limit), "{limit}");
     }
 
     #[test]
