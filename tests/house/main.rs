@@ -30,6 +30,7 @@ mod rooms;
 mod routes;
 mod shared_limits;
 mod sick_endpoints;
+mod tcp;
 mod telemetry;
 mod tls;
 mod tokens;

@@ -802,6 +802,18 @@ fn every_documented_metric_that_can_move_does() {
     assert!(curl.is_ok_and(|status| status.success()));
     seen.look(&secured);
     drop(secured);
+    // A connection that is no HTTP.
+    let passed = Gate::yaml(&format!(
+        "version: 1\nadmin: {{address: \"127.0.0.1:0\"}}\n\
+         listeners: [{{name: public, address: \"127.0.0.1:0\", tcp: {{upstream: origin}}}}]\n\
+         upstreams: [{{name: origin, endpoints: [\"{}\"]}}]\n",
+        origin.address()
+    ));
+    seen.look(&passed);
+    assert_eq!(passed.get("/").status, 200);
+    passed.await_metric(r#"gateway_connections_open{listener="public"}"#, 0.0);
+    seen.look(&passed);
+    drop(passed);
     // A log that cannot be written, and one that is not read.
     let full = exits(origin.address(), "format: json");
     let config = fs::read_to_string(full.config_path()).expect("the config can be read");

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 
+use super::BalanceConfig;
 use super::Config;
 use super::consumer;
 use super::document::Document;
@@ -13,6 +14,7 @@ use super::plugin::{self, PluginConfig};
 use super::route::RouteConfig;
 use super::transport::Verify;
 use super::units::Span;
+use super::upstream::UpstreamConfig;
 
 /// The faults found so far, each with its place in the document.
 pub(super) struct Findings<'d> {
@@ -67,13 +69,16 @@ pub(super) fn check(config: &Config, document: &Document) -> Vec<Fault> {
 
 /// What is doubtful but no fault: an upstream that nothing uses, TLS that protects nobody.
 pub(super) fn warnings(config: &Config, document: &Document) -> Vec<Fault> {
-    let used: HashSet<&str> =
+    let mut used: HashSet<&str> =
         config.routes.iter().filter_map(|route| route.upstream.as_deref()).collect();
+    let passed = config.listeners.iter().filter_map(|listener| listener.tcp.as_ref());
+    let root = ConfigPath::root();
+    used.extend(passed.flat_map(|tcp| tcp.upstreams(&root).map(|(_, name)| name)));
     let mut warnings = Vec::new();
     for (index, upstream) in config.upstreams.iter().enumerate() {
         let (at, name) = (section("upstreams").index(index), &upstream.name);
         if !used.contains(name.as_str()) {
-            let message = format!("upstream `{name}` is used by no route");
+            let message = format!("upstream `{name}` is used by no route and no listener");
             warnings.push(document.fault(&at.clone().key("name"), message));
         }
         if upstream.tls.as_ref().is_some_and(|tls| tls.verify == Verify::None) {
@@ -168,6 +173,17 @@ fn references(config: &Config, findings: &mut Findings<'_>) {
     let listeners: Vec<&str> = config.listeners.iter().map(|l| l.name.as_str()).collect();
     let known_upstreams: HashSet<&str> = upstreams.iter().copied().collect();
     let known_listeners: HashSet<&str> = listeners.iter().copied().collect();
+    for (index, listener) in config.listeners.iter().enumerate() {
+        let Some(tcp) = &listener.tcp else { continue };
+        for (at, name) in tcp.upstreams(&section("listeners").index(index).key("tcp")) {
+            let Some(upstream) = config.upstreams.iter().find(|one| one.name == name) else {
+                let hint = findings.hint(name, &upstreams);
+                findings.add(&at, format!("there is no upstream `{name}`{hint}"));
+                continue;
+            };
+            passable(upstream, listener.tls.is_none() && !tcp.sni.is_empty(), &at, findings);
+        }
+    }
     for (index, route) in config.routes.iter().enumerate() {
         if let Some(name) = &route.upstream
             && !known_upstreams.contains(name.as_str())
@@ -182,9 +198,38 @@ fn references(config: &Config, findings: &mut Findings<'_>) {
                 let at = at.key("listeners").index(position);
                 let hint = findings.hint(name, &listeners);
                 findings.add(&at, format!("there is no listener `{name}`{hint}"));
+            } else if config.listeners.iter().any(|one| one.name == *name && one.tcp.is_some()) {
+                let at = section("routes").index(index).key("match");
+                let at = at.key("listeners").index(position);
+                findings.add(&at, format!("listener `{name}` has `tcp`, and no requests"));
             }
         }
         disabled(config, index, route, findings);
+    }
+}
+
+/// Whether connections that are no HTTP can go to an upstream.
+fn passable(
+    upstream: &UpstreamConfig,
+    through: bool,
+    at: &ConfigPath,
+    findings: &mut Findings<'_>,
+) {
+    let name = &upstream.name;
+    if through && upstream.tls.is_some() {
+        let message = format!(
+            "what passes through is secured already, and upstream `{name}` has `tls`: it would be secured twice"
+        );
+        findings.add(at, message);
+    }
+    if let BalanceConfig::Hash { hash, .. } = &upstream.balance
+        && !["client.ip", "client.network", "peer.ip"].contains(&hash.as_str())
+    {
+        let message = format!(
+            "upstream `{name}` balances by `{hash}`, which a connection without requests has not; \
+             `client.ip` and `client.network` it has"
+        );
+        findings.add(at, message);
     }
 }
 

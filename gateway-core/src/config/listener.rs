@@ -11,6 +11,7 @@ use super::check::Findings;
 use super::path::ConfigPath;
 use super::plugin::{self, PluginConfig};
 use super::scalar;
+use super::tcp::TcpConfig;
 use super::tls::ListenerTls;
 use super::units::{Size, Span};
 
@@ -34,6 +35,10 @@ pub struct ListenerConfig {
     /// Default: none is understood.
     #[serde(default)]
     pub proxy_protocol: Option<ListenerProxyProtocol>,
+    /// Passes connections on as they are, instead of speaking HTTP. Of `limits` and `timeouts` those count that are not
+    /// about requests: `connections`, `connections_per_client` and `handshake`.
+    #[serde(default)]
+    pub tcp: Option<TcpConfig>,
     /// What a client may use.
     #[serde(default)]
     pub limits: ListenerLimits,
@@ -175,5 +180,38 @@ impl ListenerConfig {
             findings.add(&at, "nobody could say anything; write a network at least");
         }
         plugin::check_list(&self.plugins, &at.clone().key("plugins"), findings);
+        if let Some(tcp) = &self.tcp {
+            tcp.check(self.tls.is_some(), &at.clone().key("tcp"), findings);
+            self.check_without_requests(at, findings);
+        }
+    }
+
+    /// What is about requests says nothing where there are none.
+    fn check_without_requests(&self, at: &ConfigPath, findings: &mut Findings<'_>) {
+        let (limits, timeouts) = (&self.limits, &self.timeouts);
+        let (usual, usually) = (ListenerLimits::default(), ListenerTimeouts::default());
+        let tls = self.tls.as_ref();
+        for (keys, is) in [
+            (&["redirect_https"][..], self.redirect_https.port().is_some()),
+            (&["trusted_proxies"], !self.trusted_proxies.is_empty()),
+            (&["plugins"], !self.plugins.is_empty()),
+            (&["tls", "forward_client_cert"], tls.is_some_and(|tls| tls.forward_client_cert)),
+            (&["limits", "header_bytes"], limits.header_bytes != usual.header_bytes),
+            (&["limits", "headers"], limits.headers != usual.headers),
+            (&["limits", "body_bytes"], limits.body_bytes != usual.body_bytes),
+            (
+                &["limits", "requests_per_connection"],
+                limits.requests_per_connection != usual.requests_per_connection,
+            ),
+            (&["timeouts", "header"], timeouts.header != usually.header),
+            (&["timeouts", "idle"], timeouts.idle != usually.idle),
+            (&["timeouts", "body_read"], timeouts.body_read != usually.body_read),
+            (&["timeouts", "write"], timeouts.write != usually.write),
+        ] {
+            if is {
+                let at = keys.iter().fold(at.clone(), |at, key| at.key(*key));
+                findings.add(&at, "it is about requests, and a listener with `tcp` has none");
+            }
+        }
     }
 }

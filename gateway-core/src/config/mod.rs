@@ -38,6 +38,7 @@ pub(crate) mod secret_name;
 mod server;
 mod shape;
 mod status_range;
+mod tcp;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -79,6 +80,7 @@ pub(crate) use secret::environment;
 pub use secret::{Secret, SecretConfig};
 pub use server::{ServerConfig, Workers};
 pub use status_range::StatusRange;
+pub use tcp::{TcpConfig, TcpTimeouts};
 pub use tls::{CertificateConfig, ClientAuthConfig, ClientAuthMode, ListenerTls, TlsVersion};
 pub use transport::{ClientCertificate, ProxyProtocol, UpstreamProtocol, UpstreamTls, Verify};
 pub use units::{Percent, Size, Span};

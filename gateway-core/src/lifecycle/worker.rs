@@ -13,7 +13,7 @@ use pingora_proxy::{HttpProxy, ProcessCustomSession, ProxyServiceBuilder};
 use tokio::sync::watch;
 
 use crate::listener::Acceptor;
-use crate::proxy::{GatewayProxy, Shared};
+use crate::proxy::{GatewayProxy, Shared, TcpRelay};
 use crate::upstream::Connector;
 
 /// Idle upstream connections that one worker keeps.
@@ -54,9 +54,10 @@ impl Worker {
         let (index, shared, acceptor) = (self.index, self.shared, self.acceptor);
         let (mut idle, mut stopping) = (self.idle, self.stopping);
         let serve = async move {
+            let relay = Arc::new(TcpRelay::new(index, shared.clone()));
             let proxy = Arc::new(proxy(index, shared));
             for (name, socket) in listeners {
-                tokio::spawn(acceptor.clone().run(name, socket, proxy.clone()));
+                tokio::spawn(acceptor.clone().run(name, socket, (proxy.clone(), relay.clone())));
             }
             let idle_proxy = proxy.clone();
             tokio::spawn(async move {

@@ -9,13 +9,13 @@ use pingora::apps::ServerApp;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
+use super::arrive::{Arrived, Coming, Relay};
 use super::conn::Conn;
 use super::io::GatewayIo;
-use super::permit::{Connections, Permit};
-use super::proxy_header::{self, Malformed, Said};
+use super::permit::Connections;
 use super::wire::Wire;
 use crate::snapshot::{ListenerPlan, SnapshotHandle};
-use crate::telemetry::{ConnectionEnd, Refusal};
+use crate::telemetry::Refusal;
 
 /// How long to wait when the process is out of descriptors or memory.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
@@ -35,10 +35,15 @@ pub(crate) struct Acceptor {
 }
 
 impl Acceptor {
-    /// Accepts on `socket` until the gateway closes.
-    pub(crate) async fn run<P>(self, name: Arc<str>, socket: TcpListener, proxy: Arc<P>)
-    where
+    /// Accepts on `socket` until the gateway closes. Connections of HTTP are the proxy's, others the relay's.
+    pub(crate) async fn run<P, R>(
+        self,
+        name: Arc<str>,
+        socket: TcpListener,
+        (proxy, relay): (Arc<P>, Arc<R>),
+    ) where
         P: ServerApp + Send + Sync + 'static,
+        R: Relay,
     {
         let mut closing = self.closing.clone();
         loop {
@@ -50,7 +55,7 @@ impl Acceptor {
             let snapshot = self.snapshots.load();
             let Some(listener) = snapshot.listener(&name) else { return };
             match accepted {
-                Ok((tcp, peer)) => self.admit(tcp, peer, listener, &proxy),
+                Ok((tcp, peer)) => self.admit(tcp, peer, listener, (&proxy, &relay)),
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
                     listener.metrics.refused(Refusal::Descriptors);
@@ -61,14 +66,15 @@ impl Acceptor {
         }
     }
 
-    fn admit<P>(
+    fn admit<P, R>(
         &self,
         tcp: TcpStream,
         peer: SocketAddr,
         listener: &Arc<ListenerPlan>,
-        proxy: &Arc<P>,
+        (proxy, relay): (&Arc<P>, &Arc<R>),
     ) where
         P: ServerApp + Send + Sync + 'static,
+        R: Relay,
     {
         // Who speaks for others says whose it is.
         let speaks = listener.believes(peer.ip());
@@ -80,71 +86,43 @@ impl Acceptor {
         let Ok(local) = tcp.local_addr() else { return };
         // Only a connection that is already gone has no such option.
         let _ = tcp.set_nodelay(true);
-        let (proxy, draining) = (proxy.clone(), self.draining.clone());
-        if !speaks && listener.tls.is_none() {
-            let conn = Arc::new(Conn::new(listener.clone(), peer, local, None));
+        let draining = self.draining.clone();
+        let arrived = Arrived { tcp, peer, local, listener: listener.clone(), permit };
+        if listener.tcp.is_none() && !speaks && listener.tls.is_none() {
+            let Arrived { tcp, listener, permit, .. } = arrived;
+            let proxy = proxy.clone();
+            let conn = Arc::new(Conn::new(listener, peer, local, None));
             let io = GatewayIo::new(Wire::Plain(tcp), conn, permit);
             tokio::spawn(async move { proxy.process_new(Box::new(io), &draining).await });
             return;
         }
-        let coming = Coming { tcp, peer, local, speaks, listener: listener.clone(), permit };
+        let coming = Coming { arrived, speaks };
         let mut cut = self.draining.clone();
+        if listener.tcp.is_some() {
+            let relay = relay.clone();
+            tokio::spawn(async move {
+                let arrived = tokio::select! {
+                    arrived = coming.introduced() => arrived,
+                    _ = cut.wait_for(|draining| *draining) => None,
+                };
+                if let Some(arrived) = arrived {
+                    relay.take(arrived).await;
+                }
+            });
+            return;
+        }
+        let proxy = proxy.clone();
         tokio::spawn(async move {
+            let arriving = async { coming.introduced().await?.secured().await };
             // Who is not through with the handshake when the gateway drains is served no more.
             let io = tokio::select! {
-                io = coming.arrive() => io,
+                io = arriving => io,
                 _ = cut.wait_for(|draining| *draining) => None,
             };
             if let Some(io) = io {
                 proxy.process_new(Box::new(io), &draining).await;
             }
         });
-    }
-}
-
-/// A connection before anything is known of it.
-struct Coming {
-    tcp: TcpStream,
-    peer: SocketAddr,
-    local: SocketAddr,
-    /// It begins with whose it is.
-    speaks: bool,
-    listener: Arc<ListenerPlan>,
-    permit: Permit,
-}
-
-impl Coming {
-    /// Finds out whose it is, and secures it.
-    async fn arrive(self) -> Option<GatewayIo> {
-        let Self { mut tcp, mut peer, mut local, speaks, listener, mut permit } = self;
-        if speaks {
-            let read = proxy_header::read(&mut tcp);
-            let said = tokio::time::timeout(listener.timeouts.handshake, read).await;
-            match said {
-                Ok(Ok(Said::Client { client, to })) => (peer, local) = (client, to),
-                Ok(Ok(Said::Own)) => {}
-                Ok(Err(Malformed)) | Err(_) => {
-                    listener.metrics.ended(ConnectionEnd::ProxyProtocol);
-                    return None;
-                }
-            }
-            match permit.of(peer.ip(), listener.limits.connections_per_client) {
-                Ok(own) => permit = own,
-                Err(why) => {
-                    listener.metrics.refused(why);
-                    return None;
-                }
-            }
-        }
-        let (wire, secured) = match &listener.tls {
-            None => (Wire::Plain(tcp), None),
-            Some(tls) => {
-                let (stream, secured) = tls.accept(tcp).await.ok()?;
-                (Wire::Tls(Box::new(stream)), Some(secured))
-            }
-        };
-        let conn = Arc::new(Conn::new(listener, peer, local, secured));
-        Some(GatewayIo::new(wire, conn, permit))
     }
 }
 

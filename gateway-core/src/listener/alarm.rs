@@ -13,18 +13,18 @@ const LONGEST: Duration = Duration::from_secs(60);
 ///
 /// Of Pingora's kind: where no timer of tokio's is pending, its driver does not look at the clock
 /// every time it looks for events.
-pub(super) struct Alarm {
+pub(crate) struct Alarm {
     at: Instant,
     ring: Option<Pin<Box<dyn Future<Output = ()> + Send + Sync>>>,
 }
 
 impl Alarm {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { at: Instant::now(), ring: None }
     }
 
     /// Ready once `deadline` has passed.
-    pub(super) fn poll(&mut self, deadline: Instant, cx: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll(&mut self, deadline: Instant, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             // An early ring costs less than setting the alarm later at every request.
             let ring = match &mut self.ring {

@@ -6,6 +6,7 @@
 
 mod accept;
 mod alarm;
+mod arrive;
 mod bind;
 mod conn;
 mod flood;
@@ -20,7 +21,10 @@ mod wire;
 pub use bind::{BindError, Bound, bind};
 
 pub(crate) use accept::Acceptor;
+pub(crate) use alarm::Alarm;
+pub(crate) use arrive::{Arrived, Relay};
 pub(crate) use conn::{ClientWaits, Conn, Introduction};
 pub(crate) use io::connection;
 pub(crate) use permit::Connections;
 pub(crate) use taken::{Taken, Taker};
+pub(crate) use wire::Wire;

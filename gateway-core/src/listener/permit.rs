@@ -105,7 +105,7 @@ fn client_key(client: IpAddr) -> IpAddr {
 }
 
 /// An open connection's place in the counts, given back when dropped.
-pub(super) struct Permit {
+pub(crate) struct Permit {
     connections: Arc<Connections>,
     count: Arc<ListenerCount>,
     /// Once it is known whose it is.

@@ -183,6 +183,19 @@ impl Attribute {
         }
     }
 
+    /// The same of a client that has made a connection and no request; `None` where that says nothing of it.
+    pub(crate) fn with_address<R>(
+        &self,
+        client: IpAddr,
+        take: impl FnOnce(Option<&str>) -> R,
+    ) -> R {
+        match self {
+            Self::ClientIp | Self::PeerIp => with_display(client, take),
+            Self::ClientNetwork => with_display(network(client), take),
+            _ => take(None),
+        }
+    }
+
     /// Hands the fact over as text without allocating for addresses and numbers.
     pub fn with_text<R>(&self, facts: &Facts<'_>, take: impl FnOnce(Option<&str>) -> R) -> R {
         match self {

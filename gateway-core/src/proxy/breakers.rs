@@ -8,7 +8,6 @@ use http::{HeaderValue, header};
 use pingora_http::RequestHeader;
 use smallvec::SmallVec;
 
-use super::decide::nobody;
 use super::exchange::Open;
 use super::refusal;
 use crate::plugin::Reply;
@@ -79,7 +78,7 @@ impl Open {
         }
         Err(match refused {
             Some((fuse, later)) => self.refused_by(fuse, later),
-            None => Box::new(refusal(nobody(upstream))),
+            None => Box::new(refusal(upstream.nobody())),
         })
     }
 

@@ -18,15 +18,6 @@ use crate::snapshot::{Action, RoutePlan};
 use crate::telemetry::{FailureCode, TraceContext};
 use crate::upstream::{Choice, Upstream, hash};
 
-/// What it is called that no endpoint of an upstream could be chosen.
-pub(super) fn nobody(upstream: &Upstream) -> FailureCode {
-    match () {
-        () if upstream.is_usable() => FailureCode::U8,
-        () if upstream.is_unresolved() => FailureCode::U1,
-        () => FailureCode::U2,
-    }
-}
-
 /// The connection was made for another name (RFC 9110, section 15.5.20).
 #[cold]
 fn misdirected() -> Box<Reply> {
@@ -188,14 +179,8 @@ impl GatewayProxy {
         let Ok(slot) = upstream.enter(open.watched.left()).await else {
             return Some(Box::new(refusal(FailureCode::U8)));
         };
-        if !upstream.is_usable() {
-            // Its endpoints may be about to be found.
-            let longest = upstream.timeouts().connect;
-            let longest = open.watched.left().map_or(longest, |left| left.min(longest));
-            Box::pin(upstream.first_look(longest)).await;
-            if !upstream.is_usable() {
-                return Some(Box::new(refusal(nobody(upstream))));
-            }
+        if !upstream.is_found(open.watched.left()).await {
+            return Some(Box::new(refusal(upstream.nobody())));
         }
         if let Err(reply) = self.keep_body(session, open, upstream).await {
             return Some(reply);
@@ -208,17 +193,8 @@ impl GatewayProxy {
         let cookie = upstream.sticky().and_then(|sticky| sticky.read(&head.headers));
         let (worker, now) = (self.worker, open.watched.now());
         let choice = Choice { worker, first: true, now, key, cookie, avoid: &[] };
-        let queued = upstream.is_queued();
-        let at_once = if queued { None } else { upstream.choose(choice) };
-        let chosen = match at_once {
-            None if upstream.queues() => {
-                let choice = Choice { first: queued, ..choice };
-                Box::pin(upstream.choose_soon(choice, open.watched.left())).await.ok()
-            }
-            chosen => chosen,
-        };
-        let Some(endpoint) = chosen else {
-            return Some(Box::new(refusal(nobody(upstream))));
+        let Some(endpoint) = upstream.choose_or_wait(choice, open.watched.left()).await else {
+            return Some(Box::new(refusal(upstream.nobody())));
         };
         let passed = open.pass_endpoint(session.req_header(), upstream, &choice, endpoint);
         let passed = match passed {

@@ -18,6 +18,7 @@ mod record;
 mod response;
 mod seen;
 mod stream;
+mod tcp;
 mod tunnel;
 
 use std::os::fd::RawFd;
@@ -36,6 +37,7 @@ use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 use tokio::sync::watch;
 
 pub use failure::status as failure_status;
+pub(crate) use tcp::TcpRelay;
 
 use self::exchange::{Exchange, Open};
 use self::failure::Progress;
@@ -246,7 +248,7 @@ impl ProxyHttp for GatewayProxy {
                 avoid: &target.avoid,
             };
             let Some(endpoint) = target.upstream.choose(choice) else {
-                let code = decide::nobody(&target.upstream);
+                let code = target.upstream.nobody();
                 return Err(refuse(open, Box::new(refusal(code))));
             };
             let (upstream, tried) = (target.upstream.clone(), target.avoid.clone());

@@ -4,7 +4,7 @@ mod compile;
 mod store;
 mod tasks;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -47,6 +47,8 @@ pub struct ListenerPlan {
     /// Who says in the PROXY protocol whose its connections are.
     pub(crate) speakers: Box<[IpNet]>,
     pub(crate) tls: Option<Arc<TlsPlan>>,
+    /// Where its connections go, if they are no HTTP.
+    pub(crate) tcp: Option<TcpPlan>,
     /// The port of https that all requests are sent to.
     pub(crate) redirect: Option<u16>,
     /// The plugins met by requests that no route takes.
@@ -59,6 +61,43 @@ impl ListenerPlan {
     pub(crate) fn believes(&self, peer: IpAddr) -> bool {
         let peer = peer.to_canonical();
         self.speakers.iter().any(|net| net.contains(&peer))
+    }
+}
+
+/// Where connections go that are no HTTP.
+pub(crate) struct TcpPlan {
+    /// Where those go that no name is for.
+    upstream: Option<Arc<Upstream>>,
+    names: HashMap<Box<str>, Arc<Upstream>>,
+    /// By what stands behind `*.`.
+    under: HashMap<Box<str>, Arc<Upstream>>,
+    allow: Box<[IpNet]>,
+    deny: Box<[IpNet]>,
+    pub(crate) idle: Duration,
+    pub(crate) total: Option<Duration>,
+}
+
+impl TcpPlan {
+    /// Whether where a connection goes depends on a name.
+    pub(crate) fn asks_for_names(&self) -> bool {
+        !self.names.is_empty() || !self.under.is_empty()
+    }
+
+    /// Where a connection goes whose client asked for this name, in lower case.
+    pub(crate) fn upstream(&self, name: Option<&str>) -> Option<&Arc<Upstream>> {
+        let named = name.and_then(|name| {
+            let dots = name.match_indices('.').map(|(at, _)| &name[at + 1..]);
+            let mut wider = dots.filter_map(|under| self.under.get(under));
+            self.names.get(name).or_else(|| wider.next())
+        });
+        named.or(self.upstream.as_ref())
+    }
+
+    /// Whether somebody from this address may connect.
+    pub(crate) fn admits(&self, client: IpAddr) -> bool {
+        let client = client.to_canonical();
+        let is_in = |nets: &[IpNet]| nets.iter().any(|net| net.contains(&client));
+        !is_in(&self.deny) && (self.allow.is_empty() || is_in(&self.allow))
     }
 }
 

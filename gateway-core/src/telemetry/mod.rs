@@ -1,6 +1,7 @@
 //! What the gateway tells about itself: the record of a request and the sinks it goes to.
 
 pub mod access_log;
+mod connection;
 pub mod failure;
 mod grpc;
 mod hex;
@@ -12,6 +13,7 @@ pub mod trace;
 mod tracestate;
 
 pub use access_log::{AccessLog, AccessLogOptions};
+pub use connection::{ConnectionRecord, EndedBy};
 pub use failure::FailureCode;
 pub use grpc::GrpcStatus;
 pub use hex::{Ascii, lower_hex};
@@ -20,7 +22,7 @@ pub use metrics::{
     LimiterDecision, ListenerMetrics, Metrics, PluginError, PluginMetrics, Refusal, ReloadOutcome,
     RetryReason, RouteMetrics, StoreCall, UpstreamMetrics,
 };
-pub(crate) use metrics::{Outcome, observe};
+pub(crate) use metrics::{Outcome, observe, observe_attempt};
 pub use record::{AttemptRecord, Phases, RequestRecord, StatusSource};
 pub use redaction::Redactor;
 pub use sinks::Telemetry;

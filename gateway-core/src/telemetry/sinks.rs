@@ -10,7 +10,7 @@ use arc_swap::ArcSwapOption;
 use super::access_log::{AccessLog, AccessLogOptions, Field, Format, Output};
 use super::metrics::Metrics;
 use super::redaction::patterns_of;
-use super::{Redactor, RequestRecord};
+use super::{ConnectionRecord, Redactor, RequestRecord};
 use crate::config::{Config, LogFormat, LogOutput};
 
 /// How long the end of the process waits for lines that are not written yet.
@@ -68,6 +68,13 @@ impl Telemetry {
     pub(crate) fn write(&self, record: &RequestRecord<'_>) {
         if let Some(log) = &*self.log.load() {
             log.write(record);
+        }
+    }
+
+    /// Writes a finished connection's record.
+    pub(crate) fn write_connection(&self, record: &ConnectionRecord<'_>) {
+        if let Some(log) = &*self.log.load() {
+            log.write_connection(record);
         }
     }
 

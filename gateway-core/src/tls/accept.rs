@@ -12,7 +12,7 @@ use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::client::Identity;
-use super::plan::{TlsPlan, suite_name};
+use super::plan::{Spoken, TlsPlan, suite_name};
 use crate::telemetry::HandshakeFailure;
 
 /// What is known of a connection that is secured.
@@ -66,7 +66,7 @@ impl TlsPlan {
     ) -> Result<(TlsStream<TcpStream>, Secured), HandshakeFailure> {
         let mut first = [0];
         match tcp.peek(&mut first).await {
-            Ok(1) if first[0].is_ascii_uppercase() => {
+            Ok(1) if first[0].is_ascii_uppercase() && matches!(self.spoken, Spoken::Http) => {
                 let _ = tcp.write_all(PLAIN).await;
                 let _ = tcp.shutdown().await;
                 return Err(HandshakeFailure::Plaintext);

@@ -12,7 +12,7 @@ mod shown;
 mod ticket;
 
 pub(crate) use accept::Secured;
-pub(crate) use plan::TlsPlan;
+pub(crate) use plan::{Spoken, TlsPlan};
 pub(crate) use ticket::secret;
 
 /// What is wrong with a config's files: where under `tls`, and what.

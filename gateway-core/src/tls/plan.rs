@@ -29,11 +29,20 @@ pub(crate) struct TlsPlan {
     pub(super) listener: Arc<str>,
     pub(super) metrics: Arc<ListenerMetrics>,
     secret: Box<[u8]>,
+    pub(super) spoken: Spoken,
     pub(super) live: ArcSwap<Live>,
     /// What the files were when they were read last.
     stamps: Mutex<Vec<Stamp>>,
     /// Why they were not read when they were tried last.
     fault: Mutex<String>,
+}
+
+/// What is spoken inside TLS.
+#[derive(Clone, Debug)]
+pub(crate) enum Spoken {
+    Http,
+    /// Nothing that the gateway knows, but for names that may be agreed on (RFC 7301).
+    Other(Vec<String>),
 }
 
 /// What the files said when they were read.
@@ -58,15 +67,17 @@ impl TlsPlan {
         handshake: Duration,
         secret: &[u8],
         metrics: Arc<ListenerMetrics>,
+        spoken: Spoken,
     ) -> Result<Self, Fault> {
         let stamps = stamps(config);
-        let live = Live::read(config, secret)?;
+        let live = Live::read(config, secret, &spoken)?;
         let plan = Self {
             config: config.clone(),
             handshake,
             listener,
             metrics,
             secret: secret.into(),
+            spoken,
             live: ArcSwap::from_pointee(live),
             stamps: Mutex::new(stamps),
             fault: Mutex::default(),
@@ -125,7 +136,7 @@ impl TlsPlan {
         *known = now;
         drop(known);
         let listener = &*self.listener;
-        match Live::read(&self.config, &self.secret) {
+        match Live::read(&self.config, &self.secret, &self.spoken) {
             Ok(live) => {
                 self.live.store(Arc::new(live));
                 self.fault.lock().unwrap_or_else(PoisonError::into_inner).clear();
@@ -182,7 +193,8 @@ fn covers(own: &str, name: &str) -> bool {
 }
 
 impl Live {
-    fn read(config: &ListenerTls, secret: &[u8]) -> Result<Self, Fault> {
+    fn read(config: &ListenerTls, secret: &[u8], spoken: &Spoken) -> Result<Self, Fault> {
+        let protocols = protocols(config, spoken);
         let read = |(index, one)| {
             Certificate::read(one).map_err(|fault| fault.within("certificates", index))
         };
@@ -194,10 +206,10 @@ impl Live {
             let within = |fault: Fault| fault.within("client_auth", index);
             let verifier = verifier(client).map_err(within)?;
             let builder = builder(config)?.with_client_cert_verifier(verifier);
-            configs.push(made(config, builder.with_cert_resolver(shown.clone()), None));
+            configs.push(made(builder.with_cert_resolver(shown.clone()), None, &protocols));
         }
         let builder = builder(config)?.with_no_client_auth();
-        configs.push(made(config, builder.with_cert_resolver(shown.clone()), Some(secret)));
+        configs.push(made(builder.with_cert_resolver(shown.clone()), Some(secret), &protocols));
         Ok(Self { certificates, shown, configs: configs.into() })
     }
 
@@ -240,11 +252,17 @@ pub(super) fn suite_name(suite: &SupportedCipherSuite) -> String {
     format!("{:?}", suite.suite()).replace("TLS13_", "TLS_")
 }
 
-fn made(config: &ListenerTls, mut made: ServerConfig, secret: Option<&[u8]>) -> Arc<ServerConfig> {
-    if config.http2 {
-        made.alpn_protocols.push(b"h2".to_vec());
+/// What is agreed to, in the order of preference.
+fn protocols(config: &ListenerTls, spoken: &Spoken) -> Vec<Vec<u8>> {
+    match spoken {
+        Spoken::Http if config.http2 => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+        Spoken::Http => vec![b"http/1.1".to_vec()],
+        Spoken::Other(names) => names.iter().map(|name| name.clone().into_bytes()).collect(),
     }
-    made.alpn_protocols.push(b"http/1.1".to_vec());
+}
+
+fn made(mut made: ServerConfig, secret: Option<&[u8]>, protocols: &[Vec<u8>]) -> Arc<ServerConfig> {
+    made.alpn_protocols = protocols.to_vec();
     made.session_storage = Arc::new(NoServerSessionStorage {});
     made.send_tls13_tickets = 0;
     // Who resumes a session shows no certificate again: it could have expired, or been revoked, since.

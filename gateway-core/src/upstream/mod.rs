@@ -5,6 +5,7 @@ mod balance;
 mod breaker;
 mod change;
 mod clock;
+mod connect;
 mod discovery;
 mod endpoint;
 mod gate;
@@ -34,7 +35,7 @@ use tokio::runtime::Handle;
 
 use crate::config::{EndpointConfig, HeaderCase, UpstreamConfig};
 use crate::plugin::Attribute;
-use crate::telemetry::UpstreamMetrics;
+use crate::telemetry::{FailureCode, UpstreamMetrics};
 
 pub(crate) use balance::hash;
 use balance::{Circumstances, Turns};
@@ -58,7 +59,7 @@ pub(crate) use socket::SocketId;
 pub(crate) use sticky::Sticky;
 pub(crate) use transport::{
     Connector, Cut, Failed, GOODBYE, Hedge, REFUSED, Second, Tls, Transport, Upgrade, Upgraded,
-    cut_of,
+    Wire, cut_of,
 };
 pub(crate) use watch::{Line, Watch, Watched};
 
@@ -340,6 +341,27 @@ impl Upstream {
     /// Whether any endpoint can be chosen.
     pub(crate) fn is_usable(&self) -> bool {
         self.roster.load().is_usable()
+    }
+
+    /// Whether any endpoint can be chosen; where none is known yet it waits for them to be found, for as long as connecting
+    /// may take.
+    pub(crate) async fn is_found(&self, left: Option<Duration>) -> bool {
+        if self.is_usable() {
+            return true;
+        }
+        let longest = self.timeouts.connect;
+        let longest = left.map_or(longest, |left| left.min(longest));
+        Box::pin(self.first_look(longest)).await;
+        self.is_usable()
+    }
+
+    /// Why no endpoint could be chosen.
+    pub(crate) fn nobody(&self) -> FailureCode {
+        match () {
+            () if self.is_usable() => FailureCode::U8,
+            () if self.is_unresolved() => FailureCode::U1,
+            () => FailureCode::U2,
+        }
     }
 
     /// Chooses the endpoint of the next attempt. It has one request more in flight until what is

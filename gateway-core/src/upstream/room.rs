@@ -47,12 +47,30 @@ impl Drop for Waiting<'_> {
 
 impl Upstream {
     /// Whether others wait already.
-    pub(crate) fn is_queued(&self) -> bool {
+    fn is_queued(&self) -> bool {
         self.config.limits.endpoint_in_flight.is_some() && self.states.room.waiting() > 0
     }
 
+    /// Chooses the endpoint of a first attempt, after a wait where all are full and it may wait.
+    pub(crate) async fn choose_or_wait(
+        &self,
+        choice: Choice<'_>,
+        left: Option<Duration>,
+    ) -> Option<Place> {
+        let queued = self.is_queued();
+        let at_once = if queued { None } else { self.choose(choice) };
+        match at_once {
+            None if self.queues() => {
+                let choice = Choice { first: queued, ..choice };
+                // Boxed, so that requests which need not wait do not carry the room for it.
+                Box::pin(self.choose_soon(choice, left)).await.ok()
+            }
+            chosen => chosen,
+        }
+    }
+
     /// Waits until an endpoint has room, if the request may wait for that.
-    pub(crate) async fn choose_soon(
+    pub(super) async fn choose_soon(
         &self,
         choice: Choice<'_>,
         left: Option<Duration>,

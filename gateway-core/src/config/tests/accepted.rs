@@ -121,7 +121,7 @@ plugins:
     assert_eq!(
         warnings,
         [
-            "gateway.yaml:4:20  upstreams[0].name: upstream `users` is used by no route",
+            "gateway.yaml:4:20  upstreams[0].name: upstream `users` is used by no route and no listener",
             "gateway.yaml:7:10  admin.token: a secret is written in the file; use `{env: NAME}` or `{file: path}`",
         ]
     );

@@ -245,6 +245,31 @@ fn faults_of_listeners_and_upstreams_have_their_words_and_places() {
             "2:67  listeners[0].limits.header_bytes: expected from `1KiB` to below `1MiB`, got `1MiB`",
         ),
         (
+            "listeners: [{name: a, address: 0.0.0.0:80, tcp: {}}]",
+            "2:49  listeners[0].tcp: connections go nowhere; write `upstream`, or `sni`",
+        ),
+        (
+            "listeners: [{name: a, address: 0.0.0.0:80, tcp: {upstream: b}, timeouts: {header: 1s}}]\n\
+             upstreams: [{name: b, endpoints: ['10.0.0.1:80']}]",
+            "2:83  listeners[0].timeouts.header: it is about requests, and a listener with `tcp` has none",
+        ),
+        (
+            "listeners: [{name: a, address: 0.0.0.0:80, tcp: {sni: {x.test: c}}}]\n\
+             upstreams: [{name: b, endpoints: ['10.0.0.1:80']}]",
+            "2:64  listeners[0].tcp.sni[\"x.test\"]: there is no upstream `c`, did you mean `b`?",
+        ),
+        (
+            "listeners: [{name: a, address: 0.0.0.0:80, tcp: {sni: {'x.*': b}}}]\n\
+             upstreams: [{name: b, endpoints: ['10.0.0.1:80']}]",
+            "2:56  listeners[0].tcp.sni[\"x.*\"]: expected a host such as `api.example.com` or `*.example.com`, got `x.*`; a `*` can only be the whole first label",
+        ),
+        (
+            "listeners: [{name: a, address: 0.0.0.0:80, tcp: {upstream: b}}]\n\
+             upstreams: [{name: b, endpoints: ['10.0.0.1:80']}]\n\
+             routes: [{name: r, match: {path: /, listeners: [a]}, reply: {}}]",
+            "4:49  routes[0].match.listeners[0]: listener `a` has `tcp`, and no requests",
+        ),
+        (
             "listeners: [{name: a, address: 0.0.0.0:80, limits: {headers: 256}}]",
             "2:62  listeners[0].limits.headers: expected a whole number from 1 to 255, got 256",
         ),

@@ -2,6 +2,7 @@
 
 mod plugins;
 mod routes;
+mod tcp;
 mod upstreams;
 
 use std::collections::HashMap;
@@ -18,7 +19,7 @@ use crate::plugin::{Chain, Level, Mounted, PublishedNames, Registry};
 use crate::routing::RouteTable;
 use crate::telemetry::Metrics;
 use crate::telemetry::access_log::Field;
-use crate::tls::TlsPlan;
+use crate::tls::{Spoken, TlsPlan};
 use crate::upstream::Upstream;
 
 /// What compiling needs besides the config.
@@ -103,7 +104,9 @@ impl<'a> Compile<'a> {
         let plans: Box<[Arc<ListenerPlan>]> = listeners
             .iter()
             .zip(0..)
-            .map(|((plugins, listener), index)| Arc::new(self.listener(listener, index, plugins)))
+            .map(|((plugins, listener), index)| {
+                Arc::new(self.listener(listener, index, plugins, &upstreams))
+            })
             .collect();
         let routes: Box<[Arc<RoutePlan>]> = config
             .routes
@@ -185,7 +188,12 @@ impl<'a> Compile<'a> {
         };
         let metrics = self.with.metrics.listener(&config.name);
         let handshake = config.timeouts.handshake.into();
-        match TlsPlan::read(config.name.as_str().into(), tls, handshake, &secret, metrics) {
+        let spoken = match &config.tcp {
+            None => Spoken::Http,
+            Some(tcp) => Spoken::Other(tcp.alpn.clone()),
+        };
+        let name = config.name.as_str().into();
+        match TlsPlan::read(name, tls, handshake, &secret, metrics, spoken) {
             Ok(plan) => {
                 let plan = Arc::new(plan);
                 self.tasks.push(Box::pin(plan.clone().follow()));
@@ -207,6 +215,7 @@ impl<'a> Compile<'a> {
         config: &ListenerConfig,
         index: u16,
         plugins: &[Arc<Mounted>],
+        upstreams: &[Arc<Upstream>],
     ) -> ListenerPlan {
         let path = ConfigPath::root().key("listeners").index(usize::from(index));
         let tls = self.tls(config, &path);
@@ -215,6 +224,7 @@ impl<'a> Compile<'a> {
         ListenerPlan {
             tls,
             speakers: speakers.unwrap_or_default().into(),
+            tcp: config.tcp.as_ref().map(|tcp| tcp::plan(tcp, upstreams)),
             redirect: config.redirect_https.port(),
             name: config.name.as_str().into(),
             address: config.address,

@@ -11,7 +11,7 @@ pub enum Field {
     Method,
     /// `http` or `https`.
     Scheme,
-    /// Host of the request, without port.
+    /// Host of the request, without port; of a TCP connection the name asked for in TLS.
     Host,
     /// Redacted path.
     Path,
@@ -37,7 +37,7 @@ pub enum Field {
     PluginMs,
     /// Each plugin by name, in milliseconds.
     Plugins,
-    /// Name of the plugin that answered or failed, so that the request ended there.
+    /// Name of the plugin that the request ended at; of a TCP connection `client`, `upstream`, `idle`, `total` or `drain`.
     EndedBy,
     /// Name of the listener.
     Listener,
@@ -75,6 +75,12 @@ pub enum Field {
     TraceId,
     /// Number of the config.
     Revision,
+    /// `tcp`, of a TCP connection.
+    Transport,
+    /// Bytes read from the client of a TCP connection.
+    Received,
+    /// Bytes read from the endpoint for the client of a TCP connection.
+    Sent,
 }
 
 use Field::*;
@@ -110,11 +116,14 @@ pub const DEFAULT_FIELDS: &[Field] = &[
     RequestId,
     TraceId,
     Revision,
+    Transport,
+    Received,
+    Sent,
 ];
 
 impl Field {
     /// Every field, in the order of the type.
-    pub const ALL: [Field; 35] = [
+    pub const ALL: [Field; 38] = [
         Time,
         Method,
         Scheme,
@@ -150,6 +159,9 @@ impl Field {
         RequestId,
         TraceId,
         Revision,
+        Transport,
+        Received,
+        Sent,
     ];
 
     /// The name in a config and the key in a line.
@@ -190,6 +202,9 @@ impl Field {
             RequestId => "request_id",
             TraceId => "trace_id",
             Revision => "revision",
+            Transport => "network.transport",
+            Received => "bytes_in",
+            Sent => "bytes_out",
         }
     }
 

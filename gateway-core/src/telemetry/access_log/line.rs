@@ -2,9 +2,9 @@
 
 use super::Format;
 use super::field::Field;
-use super::value::Value;
+use super::value::{Logged, Value};
 use super::write::{push_escaped, push_ip, push_millis, push_number, push_time};
-use crate::telemetry::record::{AttemptRecord, RequestRecord};
+use crate::telemetry::record::AttemptRecord;
 use crate::telemetry::redaction::Redactor;
 use std::io::Write;
 use std::net::SocketAddr;
@@ -21,7 +21,7 @@ pub(super) struct LineFormat {
 
 impl LineFormat {
     /// Appends one line with its line end; `sample` is the share of such lines that is kept.
-    pub(super) fn write(&self, line: &mut Vec<u8>, record: &RequestRecord<'_>, sample: f64) {
+    pub(super) fn write(&self, line: &mut Vec<u8>, record: &impl Logged, sample: f64) {
         match self.format {
             Format::Json => self.json(line, record, sample),
             Format::Text => self.text(line, record, sample),
@@ -29,10 +29,10 @@ impl LineFormat {
         line.push(b'\n');
     }
 
-    fn json(&self, line: &mut Vec<u8>, record: &RequestRecord<'_>, sample: f64) {
+    fn json(&self, line: &mut Vec<u8>, record: &impl Logged, sample: f64) {
         line.push(b'{');
         for field in &self.fields {
-            if let Some(value) = Value::of(*field, record, &self.redactor) {
+            if let Some(value) = record.value(*field, &self.redactor) {
                 push_key(line, field.name());
                 push_json(line, &value);
             }
@@ -44,10 +44,10 @@ impl LineFormat {
         line.push(b'}');
     }
 
-    fn text(&self, line: &mut Vec<u8>, record: &RequestRecord<'_>, sample: f64) {
+    fn text(&self, line: &mut Vec<u8>, record: &impl Logged, sample: f64) {
         let start = line.len();
         for field in &self.fields {
-            let Some(value) = Value::of(*field, record, &self.redactor) else {
+            let Some(value) = record.value(*field, &self.redactor) else {
                 continue;
             };
             if line.len() > start {
@@ -81,6 +81,7 @@ fn short_name(field: Field) -> &'static str {
         Field::Protocol => "protocol",
         Field::BytesIn => "bytes_in",
         Field::BytesOut => "bytes_out",
+        Field::Transport => "transport",
         Field::ContentType => "content_type",
         other => other.name(),
     }

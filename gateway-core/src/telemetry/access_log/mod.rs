@@ -1,4 +1,4 @@
-//! The access log: one line a request, formatted by the worker, written by a thread of its own.
+//! The access log: one line a request, or a connection that is no HTTP, formatted by the worker, written by a thread of its own.
 //!
 //! A worker formats into a buffer it keeps and appends the line to a shared one under a lock held
 //! for the length of a copy. The writer swaps that buffer for an empty one and writes it whole. If
@@ -14,6 +14,7 @@ mod write;
 pub use destination::Output;
 pub use field::{DEFAULT_FIELDS, Field, UnknownField};
 
+use super::connection::ConnectionRecord;
 use super::record::RequestRecord;
 use super::redaction::Redactor;
 use destination::Destination;
@@ -25,6 +26,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use value::Logged;
 
 /// A worker's line buffer is given back to the allocator once it is larger than this.
 const KEPT_LINE_BYTES: usize = 16 * 1024;
@@ -123,6 +125,15 @@ impl AccessLog {
 
     /// Keeps or skips the request and queues its line. Never waits for the output.
     pub fn write(&self, record: &RequestRecord<'_>) {
+        self.put(record);
+    }
+
+    /// The same for a connection that was no HTTP.
+    pub fn write_connection(&self, record: &ConnectionRecord<'_>) {
+        self.put(record);
+    }
+
+    fn put(&self, record: &impl Logged) {
         thread_local! {
             static LINE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
         }
@@ -171,8 +182,8 @@ impl AccessLog {
     }
 
     /// The share of requests like this one that is kept.
-    fn share(&self, record: &RequestRecord<'_>) -> f64 {
-        let slow = self.slower_than.is_some_and(|limit| record.duration > limit);
+    fn share(&self, record: &impl Logged) -> f64 {
+        let slow = self.slower_than.is_some_and(|limit| record.duration() > limit);
         if record.is_error() || slow { 1.0 } else { self.sample_ok }
     }
 

@@ -1,6 +1,7 @@
 //! What a field holds for one request, redacted and ready to be written in either format.
 
 use super::field::Field;
+use crate::telemetry::connection::ConnectionRecord;
 use crate::telemetry::record::{AttemptRecord, RequestRecord};
 use crate::telemetry::redaction::Redactor;
 use http::Version;
@@ -20,13 +21,27 @@ pub(super) enum Value<'a> {
     Plugins(&'a [(&'a str, Duration)]),
 }
 
-impl<'a> Value<'a> {
-    /// Whatever a client or an upstream chose freely is redacted here.
-    pub(super) fn of(
-        field: Field,
-        record: &RequestRecord<'a>,
-        redactor: &Redactor,
-    ) -> Option<Value<'a>> {
+/// What a line can be written of.
+pub(super) trait Logged {
+    /// What a field holds. Whatever a client or an upstream chose freely is redacted here.
+    fn value(&self, field: Field, redactor: &Redactor) -> Option<Value<'_>>;
+
+    fn duration(&self) -> Duration;
+
+    fn is_error(&self) -> bool;
+}
+
+impl<'a> Logged for RequestRecord<'a> {
+    fn duration(&self) -> Duration {
+        self.duration
+    }
+
+    fn is_error(&self) -> bool {
+        self.is_error()
+    }
+
+    fn value(&self, field: Field, redactor: &Redactor) -> Option<Value<'a>> {
+        let record = self;
         let name = |text: &'a str| Value::Text(Cow::Borrowed(text));
         let free = |text: &'a str| Value::Text(redactor.text(text));
         let of_header = |text: Cow<'a, str>| match text {
@@ -69,6 +84,42 @@ impl<'a> Value<'a> {
             Field::RequestId => free(record.request_id?),
             Field::TraceId => Value::Text(Cow::Owned(record.trace_id()?.to_string())),
             Field::Revision => Value::Number(record.revision),
+            Field::Transport | Field::Received | Field::Sent => return None,
+        })
+    }
+}
+
+impl<'a> Logged for ConnectionRecord<'a> {
+    fn duration(&self) -> Duration {
+        self.duration
+    }
+
+    fn is_error(&self) -> bool {
+        self.failure.is_some()
+    }
+
+    fn value(&self, field: Field, redactor: &Redactor) -> Option<Value<'a>> {
+        let name = |text: &'a str| Value::Text(Cow::Borrowed(text));
+        let connect = || self.attempts.last()?.connect;
+        Some(match field {
+            Field::Time => Value::Time(self.time),
+            Field::Transport => name("tcp"),
+            Field::Host => Value::Text(redactor.text(self.server_name?)),
+            Field::Failure => name(self.failure?.code()),
+            Field::DurationMs => Value::Millis(self.duration),
+            Field::ConnectMs => Value::Millis(connect()?),
+            Field::EndedBy => name(self.ended_by?.name()),
+            Field::Listener => name(self.listener),
+            Field::Upstream => name(self.upstream?),
+            Field::Endpoint => Value::Endpoint(self.attempts.last()?.endpoint),
+            Field::Attempts => Value::Number(self.attempts.len() as u64),
+            Field::AttemptList => Value::Attempts(self.attempts),
+            Field::Retries => Value::Number(self.attempts.len().saturating_sub(1) as u64),
+            Field::Client | Field::Peer => Value::Address(self.client.ip()),
+            Field::Received => Value::Number(self.bytes_in),
+            Field::Sent => Value::Number(self.bytes_out),
+            Field::Revision => Value::Number(self.revision),
+            _ => return None,
         })
     }
 }

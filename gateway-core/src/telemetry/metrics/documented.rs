@@ -1,9 +1,10 @@
 //! Every metric family: its name, kind, unit, labels and meaning. Families are made from this table.
 
 use super::labels::{
-    ATTEMPT_OUTCOMES, BREAKER_STATES, CHECK_OUTCOMES, CLOSED, CREDENTIAL_CHECKS, EJECTION_REASONS,
-    ENDPOINT_STATES, HANDSHAKE_FAILURES, HANDSHAKES, KEY_FETCHES, LIMITER_DECISIONS, LOOK_OUTCOMES,
-    METHODS, OVERFLOWS, PLUGIN_ERRORS, REFUSALS, RETRY_REASONS, STATUSES, STORE_CALLS,
+    ATTEMPT_OUTCOMES, BREAKER_STATES, CHECK_OUTCOMES, CLOSED, CONNECTION_OUTCOMES,
+    CREDENTIAL_CHECKS, EJECTION_REASONS, ENDPOINT_STATES, HANDSHAKE_FAILURES, HANDSHAKES,
+    KEY_FETCHES, LIMITER_DECISIONS, LOOK_OUTCOMES, METHODS, OVERFLOWS, PLUGIN_ERRORS, REFUSALS,
+    RETRY_REASONS, STATUSES, STORE_CALLS,
 };
 use crate::telemetry::failure::FailureCode;
 use crate::telemetry::grpc::GrpcStatus;
@@ -53,6 +54,7 @@ const REQUEST_SECONDS: &[f64] =
     &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 const CONNECT_SECONDS: &[f64] =
     &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
+const CONNECTION_SECONDS: &[f64] = &[0.01, 0.1, 1.0, 10.0, 60.0, 600.0, 3600.0, 21_600.0, 86_400.0];
 const PLUGIN_SECONDS: &[f64] = &[0.00001, 0.0001, 0.001, 0.01, 0.1, 1.0];
 
 const fn doc(
@@ -103,6 +105,10 @@ families! {
     TLS_HANDSHAKE_FAILURES = times(HANDSHAKE_FAILURES.len(), doc("gateway_tls_handshake_failures_total", "handshakes", Listener, &["listener", "reason"], "TLS handshakes with clients that failed, by what they failed of."));
     CERTIFICATE_END = gauge(doc("gateway_tls_certificate_expiry_timestamp_seconds", "seconds", Listener, &["listener"], "When the first certificate of the listener expires, in seconds since 1970."));
     ENDED = times(CLOSED.len(), doc("gateway_connections_ended_total", "connections", Listener, &["listener", "reason"], "Client connections that ended before a request head was read."));
+    TCP_CONNECTIONS = times(CONNECTION_OUTCOMES.len(), doc("gateway_tcp_connections_total", "connections", Listener, &["listener", "outcome"], "Connections of TCP listeners that ended, by failure code, or ok if they had none."));
+    TCP_DURATION = histogram(doc("gateway_tcp_connection_duration_seconds", "seconds", Listener, &["listener"], "Time from accepting a connection of a TCP listener to its end."), CONNECTION_SECONDS);
+    TCP_RECEIVED = doc("gateway_tcp_received_bytes_total", "bytes", Listener, &["listener"], "Bytes read from clients of TCP listeners.");
+    TCP_SENT = doc("gateway_tcp_sent_bytes_total", "bytes", Listener, &["listener"], "Bytes read from endpoints for clients of TCP listeners.");
     FIRST_BYTE = histogram(doc("gateway_request_first_byte_seconds", "seconds", Upstream, &["upstream"], "Time from an attempt's start to the first byte of its answer."), REQUEST_SECONDS);
     ATTEMPTS = times(ATTEMPT_OUTCOMES.len(), doc("gateway_upstream_attempts_total", "attempts", Upstream, &["upstream", "outcome"], "Attempts, by failure code, ok if an answer came, or lost if another attempt answered first."));
     CONNECT = histogram(doc("gateway_upstream_connect_seconds", "seconds", Upstream, &["upstream"], "Time to open a connection to an endpoint, TLS included."), CONNECT_SECONDS);

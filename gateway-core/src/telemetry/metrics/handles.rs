@@ -82,6 +82,12 @@ handle! {
             vec![HANDSHAKE_FAILURES[place]]
         },
         certificate_end: Series<IntGaugeVec, { 1 }> = no_more_labels,
+        tcp_connections: Series<IntCounterVec, { CONNECTION_OUTCOMES.len() }> = |place| {
+            vec![CONNECTION_OUTCOMES[place]]
+        },
+        tcp_duration: Series<HistogramVec, { 1 }> = no_more_labels,
+        tcp_received: Series<IntCounterVec, { 1 }> = no_more_labels,
+        tcp_sent: Series<IntCounterVec, { 1 }> = no_more_labels,
     }
 }
 
@@ -184,6 +190,22 @@ impl ListenerMetrics {
     /// A TLS handshake failed.
     pub fn failed_to_shake(&self, reason: HandshakeFailure) {
         count(&self.handshake_failures, reason as usize, 1);
+    }
+
+    /// So many bytes of a connection that is no HTTP were read from the client, and so many for it.
+    pub fn relayed(&self, received: u64, sent: u64) {
+        if received > 0 {
+            count(&self.tcp_received, 0, received);
+        }
+        if sent > 0 {
+            count(&self.tcp_sent, 0, sent);
+        }
+    }
+
+    /// A connection that is no HTTP has ended.
+    pub fn relay_ends(&self, failure: Option<FailureCode>, duration: Duration) {
+        count(&self.tcp_connections, connection_outcome(failure), 1);
+        time(&self.tcp_duration, duration);
     }
 
     /// The first of its certificates expires then, in seconds since 1970.

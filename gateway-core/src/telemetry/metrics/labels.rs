@@ -53,6 +53,22 @@ pub(super) fn attempt_outcome(failure: Option<FailureCode>, lost: bool) -> usize
     }
 }
 
+/// `ok`, then every failure code.
+pub(super) const CONNECTION_OUTCOMES: [&str; FailureCode::ALL.len() + 1] = {
+    let mut outcomes = ["ok"; FailureCode::ALL.len() + 1];
+    let mut index = 0;
+    while index < FailureCode::ALL.len() {
+        outcomes[index + 1] = FailureCode::ALL[index].code();
+        index += 1;
+    }
+    outcomes
+};
+
+/// The place of a connection's outcome in [`CONNECTION_OUTCOMES`].
+pub(super) fn connection_outcome(failure: Option<FailureCode>) -> usize {
+    failure.map_or(0, |failure| failure.index() + 1)
+}
+
 /// Which limit refused a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -322,9 +338,10 @@ mod tests {
     fn no_label_value_is_the_end_of_another() {
         let requests: Vec<String> =
             METHODS.iter().flat_map(|m| STATUSES.iter().map(move |s| format!("{m}{s}"))).collect();
-        let sets: [Vec<&str>; 10] = [
+        let sets: [Vec<&str>; 11] = [
             requests.iter().map(String::as_str).collect(),
             ATTEMPT_OUTCOMES.to_vec(),
+            CONNECTION_OUTCOMES.to_vec(),
             REFUSALS.to_vec(),
             CLOSED.to_vec(),
             PLUGIN_ERRORS.to_vec(),

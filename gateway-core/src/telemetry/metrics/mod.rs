@@ -15,7 +15,7 @@ pub use labels::{
     LimiterDecision, PluginError, Refusal, ReloadOutcome, RetryReason, StoreCall,
 };
 pub use observe::Handles;
-pub(crate) use observe::{Outcome, observe};
+pub(crate) use observe::{Outcome, observe, observe_attempt};
 
 use super::access_log::Losses;
 use families::Families;

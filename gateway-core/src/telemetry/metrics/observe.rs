@@ -68,12 +68,17 @@ fn observe_upstream(outcome: &Outcome<'_>, upstream: &UpstreamMetrics) {
         time(&upstream.first_byte, first_byte);
     }
     for attempt in outcome.attempts {
-        count(&upstream.attempts, attempt_outcome(attempt.failure, attempt.lost), 1);
-        if attempt.reused || attempt.connect.is_some() {
-            count(&upstream.upstream_connections, usize::from(attempt.reused), 1);
-        }
-        if let Some(connect) = attempt.connect {
-            time(&upstream.connect, connect);
-        }
+        observe_attempt(attempt, upstream);
+    }
+}
+
+/// Moves every metric that follows from one attempt.
+pub(crate) fn observe_attempt(attempt: &AttemptRecord, upstream: &UpstreamMetrics) {
+    count(&upstream.attempts, attempt_outcome(attempt.failure, attempt.lost), 1);
+    if attempt.reused || attempt.connect.is_some() {
+        count(&upstream.upstream_connections, usize::from(attempt.reused), 1);
+    }
+    if let Some(connect) = attempt.connect {
+        time(&upstream.connect, connect);
     }
 }

@@ -85,6 +85,9 @@ fn drive_everything(metrics: &Metrics, names: &[&str]) {
             listener.failed_to_shake(reason);
         }
         listener.certificate_ends(1);
+        listener.relayed(1, 1);
+        let outcomes = FailureCode::ALL.into_iter().map(Some).chain([None]);
+        outcomes.for_each(|failure| listener.relay_ends(failure, Duration::from_secs(1)));
         drive_requests(metrics, &metrics.route(name), name);
     }
     drive_requests(metrics, &metrics.no_route(), names[0]);

@@ -20,6 +20,8 @@ pub(in crate::upstream) enum Offer {
     Configured,
     Http1,
     Http2,
+    /// Something else than HTTP.
+    Other,
 }
 
 impl Transport {
@@ -44,8 +46,9 @@ impl Transport {
         let Some(tls) = &self.tls else { return Ok(Wire::plain(tcp)) };
         let config: Arc<ClientConfig> = match offer {
             Offer::Configured => tls.config(),
-            Offer::Http1 => tls.offering(b"http/1.1"),
-            Offer::Http2 => tls.offering(b"h2"),
+            Offer::Http1 => tls.offering(Some(b"http/1.1")),
+            Offer::Http2 => tls.offering(Some(b"h2")),
+            Offer::Other => tls.offering(None),
         };
         let handshake = TlsConnector::from(config).connect(tls.name(endpoint.ip()), tcp);
         let stream = handshake.await.map_err(|error| unsafe_to_use(endpoint, error))?;

@@ -32,7 +32,7 @@ pub(super) use dial::{Offer, introduction, own_introduction};
 pub(crate) use hedge::{Failed, Hedge, Second};
 pub(crate) use tls::Tls;
 pub(crate) use upgrade::{Upgrade, Upgraded};
-pub(super) use wire::Wire;
+pub(crate) use wire::Wire;
 
 /// The kind of error that says: the endpoint has not looked at this request and will not. It can be
 /// sent again, whatever it asks for.

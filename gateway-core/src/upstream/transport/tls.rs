@@ -87,10 +87,10 @@ impl Tls {
         self.config.clone()
     }
 
-    /// The same, but only ever for one version of HTTP.
-    pub(super) fn offering(&self, protocol: &[u8]) -> Arc<ClientConfig> {
+    /// The same, but only ever for one version of HTTP, or for none.
+    pub(super) fn offering(&self, protocol: Option<&[u8]>) -> Arc<ClientConfig> {
         let mut config = ClientConfig::clone(&self.config);
-        config.alpn_protocols = vec![protocol.to_vec()];
+        config.alpn_protocols = protocol.map(<[u8]>::to_vec).into_iter().collect();
         Arc::new(config)
     }
 

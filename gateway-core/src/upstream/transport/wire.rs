@@ -19,7 +19,7 @@ use tokio_rustls::client::TlsStream;
 
 /// A TCP connection, or TLS on one.
 #[derive(Debug)]
-pub(in crate::upstream) struct Wire {
+pub(crate) struct Wire {
     line: Line,
     sockets: Arc<SocketDigest>,
 }

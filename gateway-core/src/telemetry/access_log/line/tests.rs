@@ -2,21 +2,22 @@
 
 use super::*;
 use crate::telemetry::access_log::DEFAULT_FIELDS;
+use crate::telemetry::connection::{ConnectionRecord, EndedBy};
 use crate::telemetry::failure::FailureCode;
-use crate::telemetry::record::field;
+use crate::telemetry::record::{RequestRecord, field};
 use http::header::{CONTENT_TYPE, USER_AGENT};
 use serde_json::{Value as Json, json};
 use std::sync::Arc;
 use std::time::Duration;
 
-fn line(format: Format, fields: &[Field], record: &RequestRecord<'_>, sample: f64) -> String {
+fn line(format: Format, fields: &[Field], record: &impl Logged, sample: f64) -> String {
     let redactor = Arc::new(Redactor::default());
     let mut line = Vec::new();
     LineFormat { format, fields: fields.to_vec(), redactor }.write(&mut line, record, sample);
     String::from_utf8(line).unwrap()
 }
 
-fn parsed(fields: &[Field], record: &RequestRecord<'_>) -> Json {
+fn parsed(fields: &[Field], record: &impl Logged) -> Json {
     serde_json::from_str(&line(Format::Json, fields, record, 1.0)).unwrap()
 }
 
@@ -52,6 +53,47 @@ fn the_default_line_follows_the_semantic_conventions() {
         "revision": 7
     });
     assert_eq!(line, expected);
+}
+
+#[test]
+fn a_connection_has_the_fields_that_apply_to_it() {
+    let request = RequestRecord::sample();
+    let record = ConnectionRecord {
+        time: request.time,
+        duration: request.duration,
+        listener: "databases",
+        upstream: Some("orders"),
+        attempts: request.attempts,
+        server_name: Some("ada@example.com"),
+        failure: Some(FailureCode::X7),
+        ended_by: Some(EndedBy::Total),
+        bytes_in: 12,
+        bytes_out: 4096,
+        client: request.peer,
+        revision: 7,
+    };
+    let expected = json!({
+        "time": "2025-11-20T19:49:28.123Z",
+        "server.address": "***",
+        "duration_ms": 12.345,
+        "failure": "X7",
+        "ended_by": "total",
+        "listener": "databases",
+        "upstream": "orders",
+        "endpoint": "10.0.0.1:8080",
+        "attempts": 1,
+        "retries": 0,
+        "client.address": "10.1.2.3",
+        "network.peer.address": "10.1.2.3",
+        "revision": 7,
+        "network.transport": "tcp",
+        "bytes_in": 12,
+        "bytes_out": 4096
+    });
+    assert_eq!(parsed(DEFAULT_FIELDS, &record), expected);
+    let text = line(Format::Text, &[Field::Transport, Field::Received], &record, 1.0);
+    assert_eq!(text, "transport=tcp bytes_in=12\n");
+    assert_eq!(parsed(&[Field::ConnectMs], &record), json!({"connect_ms": 0.9}));
 }
 
 #[test]

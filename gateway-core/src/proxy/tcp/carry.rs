@@ -1,0 +1,306 @@
+//! Moves bytes both ways between two connections.
+//!
+//! What is read goes through one buffer of the thread, so that a connection on which nothing moves holds none. What the
+//! other end does not take at once is kept, and nothing more is read before it has: at most one buffer a direction.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::listener::Alarm;
+
+/// The most that is read at a time.
+const PIECE: usize = 64 * 1024;
+/// How often a direction reads before others have their turn.
+const TURNS: usize = 16;
+
+thread_local! {
+    static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; PIECE].into());
+}
+
+/// One of the two ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    Client,
+    Upstream,
+}
+
+/// How it came to an end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// Both said that nothing more comes; this one said so first.
+    Closed(End),
+    /// This one is gone without having said so.
+    Gone(End),
+    /// Nothing moved for too long.
+    Idle,
+}
+
+/// One direction.
+#[derive(Default)]
+struct Way {
+    /// What was read and not taken, from `at` on.
+    kept: Vec<u8>,
+    at: usize,
+    /// Something was written that may not be on its way yet.
+    unflushed: bool,
+    /// Nothing more is read.
+    over: bool,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum State {
+    #[default]
+    Open,
+    /// All that came is passed on, and that it was all.
+    Whole,
+    /// It cannot be read from any more.
+    SourceGone,
+    /// It cannot be written to any more.
+    SinkGone,
+}
+
+/// Moves bytes until the connections end. `first` was read of the client already. `moved` is told how many bytes went
+/// up and how many down.
+pub(super) async fn carry<C, U>(
+    client: &mut C,
+    upstream: &mut U,
+    first: Vec<u8>,
+    idle: Duration,
+    mut moved: impl FnMut(u64, u64),
+) -> Ended
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    U: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut up = Way { kept: first, ..Way::default() };
+    let mut down = Way::default();
+    let mut ended = None;
+    let mut last = Instant::now();
+    let mut alarm = Alarm::new();
+    poll_fn(|cx| {
+        let (sent, received) = BUFFER.with_borrow_mut(|buffer| {
+            let sent = up.go(cx, client, upstream, buffer);
+            if up.state == State::Whole {
+                ended.get_or_insert(End::Client);
+            }
+            (sent, down.go(cx, upstream, client, buffer))
+        });
+        if down.state == State::Whole {
+            ended.get_or_insert(End::Upstream);
+        }
+        if sent + received > 0 {
+            moved(sent, received);
+            last = Instant::now();
+        }
+        if let Some(ended) = outcome(up.state, down.state, ended) {
+            return Poll::Ready(ended);
+        }
+        match alarm.poll(last + idle, cx) {
+            Poll::Ready(()) => Poll::Ready(Ended::Idle),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
+}
+
+fn outcome(up: State, down: State, first: Option<End>) -> Option<Ended> {
+    use State::{Open, SinkGone, SourceGone, Whole};
+    Some(match (up, down) {
+        (SourceGone, _) => Ended::Gone(End::Client),
+        (_, SourceGone) => Ended::Gone(End::Upstream),
+        // Who takes nothing more may have said something before, which is still to be read.
+        (SinkGone, Open) | (Open, SinkGone) | (Whole, Open) | (Open, Whole | Open) => return None,
+        (SinkGone, _) => Ended::Gone(End::Upstream),
+        (_, SinkGone) => Ended::Gone(End::Client),
+        (Whole, Whole) => Ended::Closed(first.unwrap_or(End::Client)),
+    })
+}
+
+impl Way {
+    /// Moves what can be moved now. Returns how many bytes were taken from where they come from.
+    fn go<F, T>(&mut self, cx: &mut Context<'_>, from: &mut F, to: &mut T, buffer: &mut [u8]) -> u64
+    where
+        F: AsyncRead + Unpin,
+        T: AsyncWrite + Unpin,
+    {
+        let mut moved = 0;
+        for _ in 0..TURNS {
+            if self.state != State::Open || !self.deliver(cx, to) {
+                return moved;
+            }
+            let mut read = ReadBuf::new(buffer);
+            match Pin::new(&mut *from).poll_read(cx, &mut read) {
+                Poll::Ready(Ok(())) if !read.filled().is_empty() => {
+                    moved += read.filled().len() as u64;
+                    self.pass(cx, to, read.filled());
+                }
+                Poll::Ready(outcome) => {
+                    // Many close without saying so in TLS.
+                    let is_end = |error: io::Error| error.kind() == io::ErrorKind::UnexpectedEof;
+                    self.over = true;
+                    if !outcome.map_or_else(is_end, |()| true) {
+                        self.state = State::SourceGone;
+                    }
+                }
+                Poll::Pending => {
+                    self.flush(cx, to);
+                    return moved;
+                }
+            }
+        }
+        // There is more; others come first.
+        cx.waker().wake_by_ref();
+        moved
+    }
+
+    /// Writes what is kept, and the end behind it. Whether there is more to read.
+    fn deliver<T: AsyncWrite + Unpin>(&mut self, cx: &mut Context<'_>, to: &mut T) -> bool {
+        if !self.kept.is_empty() {
+            let kept = std::mem::take(&mut self.kept);
+            let at = std::mem::take(&mut self.at);
+            let written = self.write(cx, to, &kept[at..]);
+            if self.state != State::Open {
+                return false;
+            }
+            if at + written < kept.len() {
+                (self.kept, self.at) = (kept, at + written);
+                return false;
+            }
+        }
+        if !self.over {
+            return true;
+        }
+        match Pin::new(to).poll_shutdown(cx) {
+            Poll::Ready(Ok(())) => self.state = State::Whole,
+            // It has ended, too, and knows already.
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::NotConnected => {
+                self.state = State::Whole;
+            }
+            Poll::Ready(Err(_)) => self.state = State::SinkGone,
+            Poll::Pending => {}
+        }
+        false
+    }
+
+    /// Writes what was just read, and keeps what is not taken.
+    fn pass<T: AsyncWrite + Unpin>(&mut self, cx: &mut Context<'_>, to: &mut T, bytes: &[u8]) {
+        let written = self.write(cx, to, bytes);
+        if self.state == State::Open && written < bytes.len() {
+            self.kept = bytes[written..].to_vec();
+        }
+    }
+
+    fn write<T: AsyncWrite + Unpin>(
+        &mut self,
+        cx: &mut Context<'_>,
+        to: &mut T,
+        bytes: &[u8],
+    ) -> usize {
+        let mut written = 0;
+        while written < bytes.len() {
+            match Pin::new(&mut *to).poll_write(cx, &bytes[written..]) {
+                Poll::Ready(Ok(0) | Err(_)) => {
+                    self.state = State::SinkGone;
+                    break;
+                }
+                Poll::Ready(Ok(more)) => {
+                    written += more;
+                    self.unflushed = true;
+                }
+                Poll::Pending => break,
+            }
+        }
+        written
+    }
+
+    fn flush<T: AsyncWrite + Unpin>(&mut self, cx: &mut Context<'_>, to: &mut T) {
+        if !self.unflushed {
+            return;
+        }
+        match Pin::new(to).poll_flush(cx) {
+            Poll::Ready(Ok(())) => self.unflushed = false,
+            Poll::Ready(Err(_)) => self.state = State::SinkGone,
+            Poll::Pending => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    /// Moves between what comes back as its two far ends.
+    fn carried(
+        room: usize,
+        first: &[u8],
+        idle: Duration,
+    ) -> (DuplexStream, DuplexStream, tokio::task::JoinHandle<(Ended, u64, u64)>) {
+        let ((client, mut near), (mut far, server)) = (duplex(room), duplex(room));
+        let first = first.to_vec();
+        let carrying = tokio::spawn(async move {
+            let (mut up, mut down) = (0, 0);
+            let moved = |more_up, more_down| (up, down) = (up + more_up, down + more_down);
+            let ended = carry(&mut near, &mut far, first, idle, moved).await;
+            (ended, up, down)
+        });
+        (client, server, carrying)
+    }
+
+    #[tokio::test]
+    async fn what_is_not_taken_is_kept_and_no_more_is_read() {
+        let (mut client, mut server, carrying) = carried(64, b"first", LONG);
+        let sent: Vec<u8> = (0..=255).cycle().take(300_000).collect();
+        let expected = [b"first".to_vec(), sent.clone()].concat();
+        let sending = tokio::spawn(async move {
+            client.write_all(&sent).await.unwrap();
+            client.shutdown().await.unwrap();
+            let mut answer = Vec::new();
+            client.read_to_end(&mut answer).await.unwrap();
+            answer
+        });
+        let mut heard = Vec::new();
+        server.read_to_end(&mut heard).await.unwrap();
+        assert!(heard == expected);
+        server.write_all(b"answer").await.unwrap();
+        drop(server);
+        assert_eq!(sending.await.unwrap(), b"answer");
+        assert_eq!(carrying.await.unwrap(), (Ended::Closed(End::Client), 300_000, 6));
+    }
+
+    #[tokio::test]
+    async fn who_is_gone_is_told_from_who_closes() {
+        // The far end of a duplex that is dropped cannot be written to.
+        let (mut client, mut server, carrying) = carried(1024, b"", LONG);
+        server.write_all(b"last words").await.unwrap();
+        drop(server);
+        client.write_all(&[0; 100]).await.unwrap();
+        let mut heard = Vec::new();
+        client.read_to_end(&mut heard).await.unwrap();
+        assert_eq!(heard, b"last words");
+        assert_eq!(carrying.await.unwrap().0, Ended::Gone(End::Upstream));
+    }
+
+    #[tokio::test]
+    async fn silence_ends_it_and_a_byte_now_and_then_does_not() {
+        let (mut client, mut server, carrying) = carried(1024, b"", Duration::from_millis(200));
+        let began = Instant::now();
+        for _ in 0..6 {
+            tokio::time::sleep(Duration::from_millis(80)).await;
+            client.write_all(b"x").await.unwrap();
+            server.read_exact(&mut [0]).await.unwrap();
+        }
+        assert_eq!(carrying.await.unwrap(), (Ended::Idle, 6, 0));
+        assert!(began.elapsed() >= Duration::from_millis(680), "{:?}", began.elapsed());
+    }
+}
