@@ -1,5 +1,7 @@
 //! HTTP/2 without TLS: real programs, raw frames, and HTTP/1 on the same listener.
 
+mod abuse;
+mod ending;
 mod frames;
 
 use std::path::Path;
@@ -524,53 +526,6 @@ fn a_response_to_head_has_no_body() {
 }
 
 #[test]
-fn a_tunnel_is_refused() {
-    let (origin, gate) = echo_house();
-    let mut client = Frames::connect(gate.address());
-
-    let fields = [(":method", "CONNECT"), (":authority", "test.example:443")];
-    let fields: Vec<_> = fields.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
-    let stream = client.headers(&fields, false);
-
-    let answer = client.answer(stream);
-    assert!(answer.reset || matches!(answer.status, Some(400 | 405)), "{answer:?}");
-    assert_eq!(origin.requests(), Vec::<String>::new());
-}
-
-#[test]
-fn a_connection_without_streams_is_closed_after_the_idle_time() {
-    let gate = Gate::yaml(
-        "version: 1\n\
-         listeners: [{name: public, address: \"127.0.0.1:0\", timeouts: {idle: 300ms}}]\n\
-         routes: [{name: all, match: {path: /}, reply: {status: 200}}]\n",
-    );
-    let began = Instant::now();
-    let mut client = gate.client();
-
-    client.send(frames::PREFACE).send([0, 0, 0, 4, 0, 0, 0, 0, 0]);
-    client.rest();
-
-    assert!(began.elapsed() < Duration::from_secs(5), "an idle connection is kept");
-}
-
-#[test]
-fn a_connection_that_is_used_is_not_closed_for_idling() {
-    let gate = Gate::yaml(
-        "version: 1\n\
-         listeners: [{name: public, address: \"127.0.0.1:0\", timeouts: {idle: 400ms}}]\n\
-         routes: [{name: all, match: {path: /}, reply: {status: 200}}]\n",
-    );
-    let mut client = Frames::connect(gate.address());
-    let began = Instant::now();
-
-    // Each is answered at once, so that no look at the connection finds a stream open.
-    while began.elapsed() < Duration::from_millis(1500) {
-        assert_eq!(client.get("/").status, Some(200), "after {:?}", began.elapsed());
-        std::thread::sleep(Duration::from_millis(100));
-    }
-}
-
-#[test]
 fn frames_that_break_the_protocol_end_the_connection_alone() {
     let (_origin, gate) = echo_house();
     let mut broken = Client::connect(gate.address());
@@ -592,75 +547,4 @@ fn assert_refused(answer: &Answer, status: u16, what: &str) {
 
 fn read(path: &Path) -> String {
     std::fs::read_to_string(path).expect("the program wrote it")
-}
-
-/// Each kind of flood ends the connection that it comes on; another client hardly notices.
-#[test]
-fn floods_end_their_connection_and_disturb_nobody_else() {
-    let (origin, gate) = echo_house();
-    let ended =
-        || gate.metric("gateway_connections_ended_total{listener=\"public\",reason=\"flood\"}");
-    let resident = || gate.metric("process_resident_memory_bytes");
-    let mut other = Frames::connect(gate.address());
-    assert_eq!(other.get("/before").status, Some(200));
-    let before = resident();
-    let priority: &[u8] = &[0, 0, 0, 1, 7];
-    let setting: &[u8] = &[0, 3, 0, 0, 0, 100];
-    for (count, (name, kind, flags, payload)) in [
-        ("resets", 3, 0, &[0, 0, 0, 8][..]),
-        ("pings", 6, 0, &[7; 8]),
-        ("settings", 4, 0, setting),
-        ("priorities", 2, 0, priority),
-        ("empty data", 0, 0, &[]),
-        ("unknown frames", 77, 0, &[1]),
-        ("window updates", 8, 0, &[0, 0, 0, 1]),
-        ("continuations", 9, 0, &[]),
-    ]
-    .into_iter()
-    .enumerate()
-    {
-        let mut attacker = Frames::connect(gate.address());
-        // What would mean nothing without a stream.
-        let stream = attacker.headers(&request("POST", "/slow", &[]), false);
-        assert_eq!(stream, 1);
-        attacker.flood(kind, flags, payload, 400_000);
-        // HTTP/2 itself may have found fault with it first.
-        let goodbye = attacker.goodbye();
-        assert!(goodbye.is_none_or(|code| code != 0), "{name}: {goodbye:?}");
-        let asked = Instant::now();
-        assert_eq!(other.get("/meanwhile").status, Some(200), "{name}");
-        assert!(asked.elapsed() < Duration::from_secs(2), "{name}: {:?}", asked.elapsed());
-        let _ = count;
-    }
-    assert!(ended() >= 4.0, "{}", ended());
-    // Streams that are opened and given up at once: few of them are served.
-    let mut attacker = Frames::connect(gate.address());
-    let fields = request("GET", "/given-up", &[]);
-    (0..20_000).for_each(|_| attacker.give_up(&fields));
-    assert!(attacker.goodbye().is_none_or(|code| code != 0));
-    let served = origin.requests().iter().filter(|head| head.contains("/given-up")).count();
-    assert!(served < 2_000, "{served}");
-    assert_eq!(other.get("/after").status, Some(200));
-    let grown = resident() - before;
-    assert!(grown < 64e6, "{grown} bytes more");
-    gate.await_metric("gateway_connections_open{listener=\"public\"}", 1.0);
-}
-
-/// A table of one long field, and heads that name it a thousand times each (the HPACK bomb).
-#[test]
-fn heads_that_unpack_to_too_much_are_refused() {
-    let (origin, gate) = echo_house();
-    let before = gate.metric("process_resident_memory_bytes");
-    for _ in 0..20 {
-        let mut attacker = Frames::connect(gate.address());
-        for _ in 0..50 {
-            attacker.bomb(&request("GET", "/bomb", &[]));
-        }
-        let _ = attacker.goodbye();
-    }
-    assert!(!origin.requests().iter().any(|head| head.len() > 64 * 1024));
-    let mut other = Frames::connect(gate.address());
-    assert_eq!(other.get("/after").status, Some(200));
-    let grown = gate.metric("process_resident_memory_bytes") - before;
-    assert!(grown < 64e6, "{grown} bytes more");
 }

@@ -91,7 +91,7 @@ impl Acceptor {
         if listener.tcp.is_none() && !speaks && listener.tls.is_none() {
             let Arrived { tcp, listener, permit, .. } = arrived;
             let proxy = proxy.clone();
-            let conn = Arc::new(Conn::new(listener, peer, local, None));
+            let conn = Arc::new(Conn::new(listener, peer, local, None, draining.clone()));
             let io = GatewayIo::new(Wire::Plain(tcp), conn, permit);
             tokio::spawn(async move { proxy.process_new(Box::new(io), &draining).await });
             return;
@@ -113,7 +113,7 @@ impl Acceptor {
         }
         let proxy = proxy.clone();
         tokio::spawn(async move {
-            let arriving = async { coming.introduced().await?.secured().await };
+            let arriving = async { coming.introduced().await?.secured(&draining).await };
             // Who is not through with the handshake when the gateway drains is served no more.
             let io = tokio::select! {
                 io = arriving => io,

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 
 use super::conn::Conn;
 use super::io::GatewayIo;
@@ -68,7 +69,7 @@ impl Coming {
 
 impl Arrived {
     /// Secures it, if it is to be, for requests.
-    pub(super) async fn secured(self) -> Option<GatewayIo> {
+    pub(super) async fn secured(self, draining: &watch::Receiver<bool>) -> Option<GatewayIo> {
         let Self { tcp, peer, local, listener, permit } = self;
         let (wire, secured) = match &listener.tls {
             None => (Wire::Plain(tcp), None),
@@ -77,7 +78,7 @@ impl Arrived {
                 (Wire::Tls(Box::new(stream)), Some(secured))
             }
         };
-        let conn = Arc::new(Conn::new(listener, peer, local, secured));
+        let conn = Arc::new(Conn::new(listener, peer, local, secured, draining.clone()));
         Some(GatewayIo::new(wire, conn, permit))
     }
 }

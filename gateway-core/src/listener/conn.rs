@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use http::HeaderValue;
+use tokio::sync::watch;
 
 use super::taken::{Taker, Waiting};
 use crate::routing::LastHost;
@@ -42,6 +43,7 @@ pub(crate) struct Conn {
     pub(crate) local: SocketAddr,
     /// What TLS says of it, if it is secured.
     pub(crate) secured: Option<Arc<Secured>>,
+    draining: watch::Receiver<bool>,
     phase: AtomicU8,
     requests: AtomicU32,
     /// Whether the current head has become a request.
@@ -75,12 +77,14 @@ impl Conn {
         peer: SocketAddr,
         local: SocketAddr,
         secured: Option<Secured>,
+        draining: watch::Receiver<bool>,
     ) -> Self {
         Self {
             listener,
             peer,
             local,
             secured: secured.map(Arc::new),
+            draining,
             phase: AtomicU8::new(Phase::Head as u8),
             requests: AtomicU32::new(0),
             claimed: AtomicBool::new(false),
@@ -139,6 +143,11 @@ impl Conn {
 
     pub(super) fn is_http2(&self) -> bool {
         self.http2.load(Ordering::Relaxed)
+    }
+
+    /// Whether it has to end, like all connections.
+    pub(super) fn is_draining(&self) -> bool {
+        *self.draining.borrow()
     }
 
     /// Whether it speaks HTTP/2 and no stream is being served.

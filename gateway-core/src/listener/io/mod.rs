@@ -59,6 +59,8 @@ pub(crate) struct GatewayIo {
     /// How many requests there had been when silence began, while it lasts.
     silent_since: Option<u32>,
     deadline: Instant,
+    /// By when it has to be gone, though its client does not answer a goodbye.
+    goodbye: Option<Instant>,
     /// When the client must have taken something; `None` while it does.
     write_deadline: Option<Instant>,
     /// Reading and writing never need it at once: a connection that is served has no deadline to
@@ -99,6 +101,7 @@ impl GatewayIo {
             write_deadline: None,
             alarm: Alarm::new(),
             deadline,
+            goodbye: None,
             sockets: Arc::new(sockets),
             shared: Arc::new(share(&conn)),
             wire: Some(wire),

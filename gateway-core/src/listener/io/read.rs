@@ -3,7 +3,7 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Buf;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -15,6 +15,8 @@ use crate::listener::framing::{Bad, Wrong};
 use crate::listener::head::Head;
 use crate::telemetry::ConnectionEnd;
 
+/// How long a client of HTTP/2 without streams may take to hear that the gateway drains.
+const GOODBYE: Duration = Duration::from_secs(2);
 const TIMEOUT: &[u8] =
     b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
 const BAD_REQUEST: &[u8] =
@@ -134,6 +136,11 @@ impl GatewayIo {
                 let requests = Some(self.conn.requests());
                 if std::mem::replace(&mut self.silent_since, requests) != requests {
                     self.deadline = Instant::now() + self.conn.listener.timeouts.idle;
+                }
+                if self.conn.is_http2() && self.conn.is_draining() {
+                    // It was told, and to have heard it a client has to say so, which it may never do.
+                    let latest = *self.goodbye.get_or_insert_with(|| Instant::now() + GOODBYE);
+                    self.deadline = self.deadline.min(latest);
                 }
             }
         }
