@@ -3,6 +3,7 @@
 
 mod balancing;
 mod basics;
+mod bodies;
 mod breakers;
 mod command_line;
 mod config_files;
