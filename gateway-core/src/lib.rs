@@ -9,6 +9,7 @@ mod consumer;
 mod context;
 pub mod fetch;
 mod gateway;
+mod grpc;
 pub mod lifecycle;
 pub mod listener;
 pub mod plugin;
@@ -25,5 +26,6 @@ pub use context::RequestCtx;
 pub use gateway::{
     Checked, EXIT_ADDRESS, EXIT_CONFIG, EXIT_FAILED, EXIT_WARNINGS, Gateway, GatewayBuilder,
 };
+pub use grpc::GrpcForm;
 pub use lifecycle::{DrainOutcome, Running, StartError};
 pub use proxy::failure_status;

@@ -44,6 +44,11 @@ impl House {
         self.call(what).0
     }
 
+    /// How a call ended that may have several messages each way: the status, how many came, and what was said.
+    fn stream(&self, what: &str) -> String {
+        self.tell(&format!("stream {} {what}", self.gate.address()))
+    }
+
     fn counted(&self, route: &str, status: &str) -> f64 {
         let labels = format!("{{grpc_status=\"{status}\",route=\"{route}\"}}");
         self.gate.metric(&format!("gateway_grpc_responses_total{labels}"))
@@ -99,6 +104,17 @@ fn a_client_waits_no_longer_than_it_says_and_neither_does_the_gateway() {
     assert!((1.5..3.5).contains(&took) && said == "Gateway Timeout", "{took} {said}");
     let log = house.gate.log(3);
     assert_eq!((&log[2]["failure"], &log[2]["rpc.grpc.status_code"]), (&"X7".into(), &4.into()));
+}
+
+#[test]
+fn an_answer_that_the_gateway_ends_midway_ends_with_a_status() {
+    let house = house("", "", ", timeouts: {total: 1s}");
+    assert_eq!(house.stream("Turns 20 x"), "DEADLINE_EXCEEDED 1 Gateway Timeout");
+    let line = house.gate.log(1)[0].clone();
+    assert_eq!(
+        (&line["failure"], &line["rpc.grpc.status_code"], &line["http.response.status_code"]),
+        (&"X7".into(), &4.into(), &200.into())
+    );
 }
 
 #[test]

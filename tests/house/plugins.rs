@@ -272,7 +272,7 @@ impl<C: Promise> ResponseBodyHook for Faulty<C> {
         _: &mut Option<Bytes>,
         _: bool,
         _: &mut RequestCtx,
-    ) -> Result<(), HookError> {
+    ) -> Result<Flow, HookError> {
         self.fail()
     }
 }
@@ -467,13 +467,13 @@ impl ResponseBodyHook for Grow {
         chunk: &mut Option<Bytes>,
         last: bool,
         _: &mut RequestCtx,
-    ) -> Result<(), HookError> {
+    ) -> Result<Flow, HookError> {
         if last {
             let mut body = chunk.take().unwrap_or_default().to_vec();
             body.push(b'!');
             *chunk = Some(body.into());
         }
-        Ok(())
+        Ok(Flow::Continue)
     }
 }
 

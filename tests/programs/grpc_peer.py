@@ -6,10 +6,14 @@
     all TARGET [CA]         calls of all four kinds, with metadata, compression and a message of 4 MiB
     call TARGET METHOD [TIMEOUT] [MESSAGE]
                             one call: the status, what the server said, and how long it took
+    stream TARGET METHOD TIMEOUT MESSAGE...
+                            one call, each message sent when the one before is answered: the status, how many messages
+                            came, and what the server said
     seen                    how many calls the server saw
 
 Methods of the service test.Test: Echo, Collect (stream in), Spread (stream out), Chat (both), Sleep (as many seconds as
-the message says), FailN (with the status N, without a message), LateN (the same behind a message).
+the message says), Turns (stream out: one message, and another once Next is called), Next, FailN (with the status N,
+without a message), LateN (the same behind a message).
 """
 
 import sys
@@ -44,6 +48,8 @@ def told(context):
 
 
 class Service(grpc.GenericRpcHandler):
+    turn = threading.Event()
+
     def service(self, call):
         name = call.method.rpartition("/")[2]
         one = lambda f: grpc.unary_unary_rpc_method_handler(f)
@@ -59,6 +65,10 @@ class Service(grpc.GenericRpcHandler):
             return grpc.stream_stream_rpc_method_handler(self.chat)
         if name == "Sleep":
             return one(self.sleep)
+        if name == "Turns":
+            return grpc.unary_stream_rpc_method_handler(self.turns)
+        if name == "Next":
+            return one(self.next)
         if name.startswith("Fail"):
             return one(lambda message, context: self.fail(int(name[4:]), context))
         if name.startswith("Late"):
@@ -88,6 +98,18 @@ class Service(grpc.GenericRpcHandler):
     def sleep(self, message, context):
         told(context)
         time.sleep(float(message))
+        return message
+
+    def turns(self, message, context):
+        told(context)
+        self.turn.clear()
+        yield b"one"
+        if self.turn.wait(10):
+            yield b"two"
+
+    def next(self, message, context):
+        count()
+        self.turn.set()
         return message
 
     def fail(self, code, context):
@@ -163,6 +185,28 @@ def once(target, method, timeout="20", message="x"):
         return f"{code.name} {took:.2f} {details}"
 
 
+def streamed(target, method, timeout, *messages):
+    turn = threading.Semaphore(1)
+    came = 0
+
+    def speak():
+        for message in messages:
+            if not turn.acquire(timeout=10):
+                return
+            yield message.encode()
+
+    with channel(target) as ch:
+        call = ch.stream_stream(f"/test.Test/{method}")(speak(), timeout=float(timeout))
+        try:
+            for _ in call:
+                came += 1
+                turn.release()
+        except grpc.RpcError:
+            pass
+        turn.release()
+        return f"{call.code().name} {came} {call.details()}"
+
+
 def main():
     server = grpc.server(futures.ThreadPoolExecutor(16), options=OPTIONS)
     server.add_generic_rpc_handlers((Service(),))
@@ -172,7 +216,7 @@ def main():
     for line in sys.stdin:
         words = line.split()
         try:
-            said = {"all": every, "call": once, "seen": lambda: str(seen)}[words[0]](*words[1:])
+            said = {"all": every, "call": once, "stream": streamed, "seen": lambda: str(seen)}[words[0]](*words[1:])
         except Exception as error:  # told to who asked
             said = f"{type(error).__name__} {error}"
         print(said.replace("\n", " "), flush=True)

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::HeaderMap;
 use pingora_http::{RequestHeader, ResponseHeader};
 
 use super::contain::{Clock, Panicked, contained, contained_sync};
-use super::{BodyMode, Class, Condition, Facts, Flow, HookError, Hooks, Reply};
+use super::{BodyMode, Class, Condition, Facts, Flow, HookError, Hooks, Reply, ResponseBodyHook};
 use crate::config::OnError;
 use crate::context::RequestCtx;
 use crate::telemetry::{FailureCode, PluginError, PluginMetrics, RequestRecord};
@@ -157,6 +158,14 @@ impl Chain {
         !self.response_body.is_empty()
     }
 
+    /// Whether a plugin may make the body of this response longer or shorter.
+    pub(crate) fn changes_response_length(&self, ctx: &RequestCtx) -> bool {
+        let mut hooks = self
+            .part(&self.response_body)
+            .filter_map(|link| link.mounted.hooks.response_body.as_ref());
+        hooks.any(|hook| !hook.keeps_length(ctx))
+    }
+
     /// Whether a plugin looks at finished requests.
     pub(crate) fn watches(&self) -> bool {
         !self.log.is_empty()
@@ -294,31 +303,58 @@ impl Chain {
         Ok(())
     }
 
-    /// Runs one chunk of the response's body past the plugins, in reverse order.
+    /// Runs one chunk of the response's body past the plugins, in reverse order. `Some` ends the response behind what
+    /// the chunk holds by then.
     pub(crate) fn response_body(
         &self,
         chunk: &mut Option<Bytes>,
         last: bool,
         head: &RequestHeader,
         ctx: &mut RequestCtx,
+    ) -> Result<Option<Refusal>, Refusal> {
+        self.response_bodies(head, ctx, |hook, ctx| hook.on_response_body(chunk, last, ctx))
+    }
+
+    /// Shows the trailers of the response to the plugins that its body passes, in reverse order.
+    pub(crate) fn response_trailers(
+        &self,
+        trailers: &HeaderMap,
+        head: &RequestHeader,
+        ctx: &mut RequestCtx,
     ) -> Result<(), Refusal> {
+        let show = |hook: &dyn ResponseBodyHook, ctx: &mut RequestCtx| {
+            hook.on_response_trailers(trailers, ctx).map(|()| Flow::Continue)
+        };
+        self.response_bodies(head, ctx, show).map(drop)
+    }
+
+    /// Runs this for each plugin that takes part in the response's body. What one ends is still shown to the others.
+    fn response_bodies(
+        &self,
+        head: &RequestHeader,
+        ctx: &mut RequestCtx,
+        mut run: impl FnMut(&dyn ResponseBodyHook, &mut RequestCtx) -> Result<Flow, HookError>,
+    ) -> Result<Option<Refusal>, Refusal> {
         let mut clock = Clock::default();
+        let mut ended = None;
         for link in self.part(&self.response_body) {
             let Some(hook) = link.mounted.hooks.response_body.as_ref() else { continue };
             let outcome = match self.holds(link, head, None, ctx) {
                 Ok(false) => continue,
-                Ok(true) => contained_sync(&mut clock, || hook.on_response_body(chunk, last, ctx))
-                    .map(|((), time)| {
-                        link.count(ctx, time);
-                        Flow::Continue
-                    }),
+                Ok(true) => contained_sync(&mut clock, || run(&**hook, ctx)).map(|(flow, time)| {
+                    link.count(ctx, time);
+                    flow
+                }),
                 Err(error) => Err(error),
             };
-            if let Some(reply) = link.settle(outcome, ctx) {
-                return Err(reply);
+            let ends = outcome.is_ok();
+            match link.settle(outcome, ctx) {
+                Some(reply) if ends => ended = ended.or(Some(reply)),
+                Some(reply) => return Err(reply),
+                None => {}
             }
         }
-        Ok(())
+        Ok(ended)
     }
 
     /// Where the plugins' times are counted, by their places.

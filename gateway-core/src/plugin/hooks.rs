@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use http::HeaderMap;
 use pingora_http::{RequestHeader, ResponseHeader};
 
 use super::Reply;
@@ -97,14 +98,36 @@ pub trait ResponseHook: Send + Sync {
 
 /// The response's body on its way down. Runs in reverse order of listing.
 pub trait ResponseBodyHook: Send + Sync {
+    /// Whether what goes down of this response is as long as what came. If not, its length is not announced to the
+    /// client. Asked once its head has passed.
+    fn keeps_length(&self, _ctx: &RequestCtx) -> bool {
+        false
+    }
+
     /// One chunk; `last` comes once, perhaps without data. Of a response without a body nothing
     /// comes.
+    ///
+    /// An answer in place of the rest ends the response: what the chunk still holds goes down, then a call of gRPC
+    /// ends with the status that the answer has there, and any other is cut.
     fn on_response_body(
         &self,
         chunk: &mut Option<Bytes>,
         last: bool,
         ctx: &mut RequestCtx,
-    ) -> Result<(), HookError>;
+    ) -> Result<Flow, HookError>;
+
+    /// What a body ends with besides, over HTTP/2: comes right before its last chunk, and also where the gateway ends a
+    /// call of gRPC itself. If the last chunks of all plugins have data, that goes down in place of the trailers.
+    ///
+    /// # Errors
+    /// They cannot be passed on. A call of gRPC ends with what the failure is called there.
+    fn on_response_trailers(
+        &self,
+        _trailers: &HeaderMap,
+        _ctx: &mut RequestCtx,
+    ) -> Result<(), HookError> {
+        Ok(())
+    }
 }
 
 /// Exactly once a request, on every exit.

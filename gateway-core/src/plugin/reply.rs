@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 
-use crate::telemetry::FailureCode;
+use crate::telemetry::{FailureCode, GrpcStatus};
 
 /// A complete answer made by the gateway or by one of its plugins.
 ///
@@ -19,6 +19,8 @@ pub struct Reply {
     pub body: Bytes,
     /// Why the request was refused, if it was.
     pub failure: Option<FailureCode>,
+    /// What clients of gRPC are told, if it is not what the status says.
+    pub grpc: Option<GrpcStatus>,
     /// Whether the client's connection must close after this answer.
     pub close: bool,
 }
@@ -26,7 +28,8 @@ pub struct Reply {
 impl Reply {
     /// An empty answer with this status.
     pub fn new(status: StatusCode) -> Self {
-        Self { status, headers: Vec::new(), body: Bytes::new(), failure: None, close: false }
+        let (headers, body) = (Vec::new(), Bytes::new());
+        Self { status, headers, body, failure: None, grpc: None, close: false }
     }
 
     /// A refusal: problem details (RFC 9457) with the status's own title, and the code that logs,
@@ -48,6 +51,12 @@ impl Reply {
     /// The same answer with this failure code.
     pub fn because(mut self, failure: FailureCode) -> Self {
         self.failure = Some(failure);
+        self
+    }
+
+    /// The same answer, which is this status to clients of gRPC.
+    pub fn in_grpc(mut self, status: GrpcStatus) -> Self {
+        self.grpc = Some(status);
         self
     }
 

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderName, HeaderValue, Method, StatusCode, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use pingora_http::{RequestHeader, ResponseHeader};
 
 use super::{Chain, Plugin, Registry, Reply, Spec};
@@ -92,6 +92,7 @@ impl<P: Plugin> PluginTest<P> {
             body: Vec::new(),
             response: ResponseHeader::build(200, None).expect("200 is a valid status"),
             response_body: Vec::new(),
+            trailers: HeaderMap::new(),
         }
     }
 }
@@ -118,6 +119,7 @@ pub struct TestRequest<'a> {
     body: Vec<Bytes>,
     response: ResponseHeader,
     response_body: Vec<Bytes>,
+    trailers: HeaderMap,
 }
 
 impl TestRequest<'_> {
@@ -140,8 +142,9 @@ impl TestRequest<'_> {
     }
 
     /// With a body in these chunks.
-    pub fn body<'b>(mut self, chunks: impl IntoIterator<Item = &'b str>) -> Self {
-        self.body = chunks.into_iter().map(|chunk| chunk.to_owned().into()).collect();
+    pub fn body(mut self, chunks: impl IntoIterator<Item = impl AsRef<[u8]>>) -> Self {
+        self.body =
+            chunks.into_iter().map(|chunk| Bytes::copy_from_slice(chunk.as_ref())).collect();
         self
     }
 
@@ -165,8 +168,20 @@ impl TestRequest<'_> {
     }
 
     /// To be answered by the upstream with a body in these chunks.
-    pub fn upstream_body<'b>(mut self, chunks: impl IntoIterator<Item = &'b str>) -> Self {
-        self.response_body = chunks.into_iter().map(|chunk| chunk.to_owned().into()).collect();
+    pub fn upstream_body(mut self, chunks: impl IntoIterator<Item = impl AsRef<[u8]>>) -> Self {
+        let chunks = chunks.into_iter().map(|chunk| Bytes::copy_from_slice(chunk.as_ref()));
+        self.response_body = chunks.collect();
+        self
+    }
+
+    /// To be answered by the upstream with one more field behind the body.
+    ///
+    /// # Panics
+    /// HTTP cannot carry it.
+    pub fn upstream_trailer(mut self, name: &str, value: &str) -> Self {
+        let name = HeaderName::try_from(name).expect("the test's trailer name is valid");
+        let value = HeaderValue::from_str(value).expect("the test's trailer is valid");
+        self.trailers.append(name, value);
         self
     }
 
@@ -187,16 +202,34 @@ impl TestRequest<'_> {
             upstream_body: BytesMut::new(),
         };
         let answer = match exchange.request(self.body).await {
-            Ok(()) => (self.response, self.response_body, StatusSource::Upstream),
+            Ok(()) => Answer {
+                head: self.response,
+                body: self.response_body,
+                trailers: self.trailers,
+                source: StatusSource::Upstream,
+            },
             Err(reply) => {
                 if let Some(code) = reply.failure {
                     exchange.ctx.fail(code);
                 }
-                (head_of(&reply), vec![reply.body.clone()], StatusSource::Gateway)
+                Answer {
+                    head: head_of(&reply),
+                    body: vec![reply.body.clone()],
+                    trailers: HeaderMap::new(),
+                    source: StatusSource::Gateway,
+                }
             }
         };
         exchange.respond(answer).await
     }
+}
+
+/// What a request is answered with, before the response phases.
+struct Answer {
+    head: ResponseHeader,
+    body: Vec<Bytes>,
+    trailers: HeaderMap,
+    source: StatusSource,
 }
 
 /// A request on its way through the phases.
@@ -257,29 +290,43 @@ impl Exchange {
         }
     }
 
-    async fn respond(mut self, answer: (ResponseHeader, Vec<Bytes>, StatusSource)) -> Outcome {
-        let (mut response, chunks, source) = answer;
+    async fn respond(mut self, answer: Answer) -> Outcome {
+        let Answer { head: mut response, body: chunks, trailers, source } = answer;
         let mut body = BytesMut::new();
-        let mut outcome = self.chain.response(&mut response, &self.head, &mut self.ctx).await;
-        let last = chunks.len().max(1) - 1;
+        let outcome = self.chain.response(&mut response, &self.head, &mut self.ctx).await;
+        let mut outcome = outcome.map(|()| None);
+        // What ends with trailers has no last chunk of its own.
+        let last = if trailers.is_empty() { chunks.len().max(1) - 1 } else { chunks.len() };
         let chunks = chunks.into_iter().map(Some).chain([None]).take(last + 1);
         for (index, mut chunk) in chunks.enumerate() {
-            if outcome.is_ok() {
-                let (head, ctx) = (&self.head, &mut self.ctx);
+            let (head, ctx) = (&self.head, &mut self.ctx);
+            if matches!(outcome, Ok(None)) && index == last && !trailers.is_empty() {
+                outcome = self.chain.response_trailers(&trailers, head, ctx).map(|()| None);
+            }
+            if matches!(outcome, Ok(None)) {
                 outcome = self.chain.response_body(&mut chunk, index == last, head, ctx);
                 body.extend_from_slice(&chunk.unwrap_or_default());
             }
         }
-        if let Err(reply) = outcome {
-            response = head_of(&reply);
-            body = reply.body.as_ref().into();
-            self.ctx.fail(reply.failure.unwrap_or(FailureCode::P11));
+        let mut ended = None;
+        match outcome {
+            Ok(None) => {}
+            Ok(Some(reply)) => {
+                reply.failure.into_iter().for_each(|code| self.ctx.fail(code));
+                ended = Some(*reply);
+            }
+            Err(reply) => {
+                response = head_of(&reply);
+                body = reply.body.as_ref().into();
+                self.ctx.fail(reply.failure.unwrap_or(FailureCode::P11));
+            }
         }
         self.log(&response, source);
         Outcome {
             failure: self.ctx.failure(),
             response,
             body: body.freeze(),
+            ended,
             upstream: self.upstream,
             upstream_body: self.upstream_body.freeze(),
             ctx: self.ctx,
@@ -344,6 +391,7 @@ fn set(head: &mut RequestHeader, name: &'static str, value: &'static str) {
 pub struct Outcome {
     response: ResponseHeader,
     body: Bytes,
+    ended: Option<Reply>,
     upstream: Option<RequestHeader>,
     upstream_body: Bytes,
     failure: Option<FailureCode>,
@@ -369,6 +417,11 @@ impl Outcome {
     /// The body the client got.
     pub fn body(&self) -> &[u8] {
         &self.body
+    }
+
+    /// What a plugin ended the response with behind its [`body`](Self::body), if one did.
+    pub fn ended_with(&self) -> Option<&Reply> {
+        self.ended.as_ref()
     }
 
     /// Why the request failed, if it did.

@@ -64,11 +64,16 @@ pub(super) async fn send(session: &mut Session, open: &mut Open, reply: Reply) -
         session.write_response_body(Some(body), true).await?;
     }
     open.answered = true;
+    stay(session, open).await;
+    Ok(())
+}
+
+/// Leaves a stream open for a moment behind an answer that did not wait for the request's end. Else it is reset at once,
+/// and many clients see that before the answer.
+pub(super) async fn stay(session: &mut Session, open: &Open) {
     if open.http2 && !session.is_body_done() {
-        // Else the stream is reset at once, and many clients see that before the answer.
         let _ = pingora::time::timeout(LINGER, linger(session)).await;
     }
-    Ok(())
 }
 
 /// Reads and drops what the client still sends on its stream, for a while and as much as is bearable: it may end the
@@ -98,9 +103,9 @@ async fn compose(
     let head_of_request = session.req_header();
     let outcome = match chain.response(&mut response, head_of_request, &mut open.ctx).await {
         Ok(()) => chain.response_body(&mut body, true, head_of_request, &mut open.ctx),
-        refused => refused,
+        Err(refusal) => Err(refusal),
     };
-    if let Err(refusal) = outcome {
+    if let Err(refusal) | Ok(Some(refusal)) = outcome {
         open.ctx.fail(crate::telemetry::FailureCode::P11);
         response = head(&refusal)?;
         body = Some(refusal.body);
@@ -110,9 +115,12 @@ async fn compose(
         session.set_keepalive(None);
     }
     let body = body.unwrap_or_default();
-    if open.grpc && failed {
+    if let Some(form) = open.grpc.filter(|_| failed) {
         open.ctx.grpc = Some(status);
-        super::grpc::speak(&mut response, &body, status)?;
+        super::grpc::speak(&mut response, &body, form, status)?;
+        if !open.http2 {
+            response.insert_header(header::CONTENT_LENGTH, 0)?;
+        }
         return Ok((response, Bytes::new()));
     }
     let method = &session.req_header().method;

@@ -12,6 +12,7 @@ use super::seen::Seen;
 use super::{
     GatewayProxy, admission, answer, body_too_large, client, forward, grpc, refusal, tunnel,
 };
+use crate::grpc::GrpcForm;
 use crate::plugin::{Attribute, Facts, Reply};
 use crate::routing::{Match, RouteQuery};
 use crate::snapshot::{Action, RoutePlan};
@@ -110,7 +111,9 @@ impl GatewayProxy {
             return Err(to_https(session.req_header(), open.ctx.host(), port));
         }
         let head = session.req_header();
-        open.grpc = head.method == Method::POST && grpc::is_spoken(&head.headers);
+        if head.method == Method::POST {
+            open.grpc = GrpcForm::accepted(&head.headers);
+        }
         // A valid trace context goes on, or one begins (W3C Trace Context).
         let sent = seen.traceparent.then(|| TraceContext::from_headers(&head.headers)).flatten();
         match sent {
@@ -164,7 +167,7 @@ impl GatewayProxy {
     ) -> Option<Box<Reply>> {
         let own = open.ctx.route().and_then(|route| route.total);
         let mut total = own.or(upstream.timeouts().total);
-        if open.grpc
+        if open.grpc.is_some()
             && let Some(asked) = grpc::timeout(&session.req_header().headers)
         {
             // How long the client waits, but for what is configured.

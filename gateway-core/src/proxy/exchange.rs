@@ -12,6 +12,7 @@ use smallvec::SmallVec;
 use super::failure::Progress;
 use super::seen::Seen;
 use crate::context::RequestCtx;
+use crate::grpc::GrpcForm;
 use crate::listener::Conn;
 use crate::plugin::{Chain, Reply};
 use crate::telemetry::{AttemptRecord, FailureCode, StatusSource};
@@ -49,8 +50,8 @@ pub(super) struct Open {
     /// The current attempt ended before anything was sent.
     pub(super) untouched: bool,
     pub(super) http2: bool,
-    /// It is a call of gRPC.
-    pub(super) grpc: bool,
+    /// How its client reads gRPC, if it is a call of that.
+    pub(super) grpc: Option<GrpcForm>,
     /// It asks for WebSocket.
     pub(super) upgrade: Option<Arc<Upgrade>>,
 }

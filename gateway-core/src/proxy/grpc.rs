@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use pingora_http::ResponseHeader;
 
+use crate::grpc::GrpcForm;
 use crate::plugin::Reply;
 use crate::telemetry::{FailureCode, GrpcStatus};
 
@@ -15,17 +16,17 @@ const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
-/// Whether a message is of gRPC; gRPC-Web is not.
-pub(super) fn is_spoken(headers: &HeaderMap) -> bool {
-    let Some(kind) = headers.get(header::CONTENT_TYPE) else { return false };
-    let rest = kind.as_bytes().strip_prefix(b"application/grpc");
-    rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
-}
-
 /// The status in a head or in trailers; one that is none is unknown.
 pub(super) fn status(fields: &HeaderMap) -> Option<GrpcStatus> {
     let said = fields.get(GRPC_STATUS)?.to_str().ok()?;
     Some(said.parse().ok().and_then(GrpcStatus::of).unwrap_or(GrpcStatus::Unknown))
+}
+
+/// The answer to a call that was to be translated for an endpoint which has no trailers.
+#[cold]
+pub(super) fn unspoken() -> Box<Reply> {
+    let detail = "the endpoint is asked over HTTP/1.1, and gRPC needs HTTP/2";
+    Box::new(Reply::problem(StatusCode::NOT_IMPLEMENTED, detail).because(FailureCode::P8))
 }
 
 /// How long a client waits (`grpc-timeout`): at most eight digits, and a unit.
@@ -49,6 +50,9 @@ pub(super) fn timeout(headers: &HeaderMap) -> Option<Duration> {
 
 /// What an answer of the gateway is called in gRPC.
 pub(super) fn of_reply(reply: &Reply) -> GrpcStatus {
+    if let Some(status) = reply.grpc {
+        return status;
+    }
     match (reply.failure, reply.status) {
         (Some(FailureCode::X7), _) => GrpcStatus::DeadlineExceeded,
         (_, status) => match status {
@@ -77,20 +81,36 @@ pub(super) fn of_reply(reply: &Reply) -> GrpcStatus {
 pub(super) fn speak(
     response: &mut ResponseHeader,
     body: &Bytes,
+    form: GrpcForm,
     status: GrpcStatus,
 ) -> pingora::Result<()> {
-    let said = serde_json::from_slice::<serde_json::Value>(body).ok();
-    let said = said.as_ref().and_then(|said| said.get("detail")).and_then(|said| said.as_str());
-    let said = said.or(response.status.canonical_reason()).unwrap_or("refused");
-    let message = HeaderValue::try_from(encoded(said));
+    let message = message(response.status, body);
     response.set_status(StatusCode::OK)?;
     response.remove_header(&header::CONTENT_LENGTH);
-    response.insert_header(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"))?;
+    response.insert_header(header::CONTENT_TYPE, HeaderValue::from_static(form.kind()))?;
     response.insert_header(GRPC_STATUS, status.number().to_string())?;
-    if let Ok(message) = message {
+    if let Some(message) = message {
         response.insert_header(GRPC_MESSAGE, message)?;
     }
     Ok(())
+}
+
+/// The same behind an answer that has begun.
+pub(super) fn trailers(reply: &Reply, status: GrpcStatus) -> HeaderMap {
+    let mut trailers = HeaderMap::with_capacity(2);
+    trailers.insert(GRPC_STATUS, HeaderValue::from(u16::from(status.number())));
+    if let Some(message) = message(reply.status, &reply.body) {
+        trailers.insert(GRPC_MESSAGE, message);
+    }
+    trailers
+}
+
+/// What an answer says of itself: the detail of a problem, else what its status is called.
+fn message(status: StatusCode, body: &[u8]) -> Option<HeaderValue> {
+    let said = serde_json::from_slice::<serde_json::Value>(body).ok();
+    let said = said.as_ref().and_then(|said| said.get("detail")).and_then(|said| said.as_str());
+    let said = said.or(status.canonical_reason()).unwrap_or("refused");
+    HeaderValue::try_from(encoded(said)).ok()
 }
 
 /// A message as gRPC has it: all but printable ASCII is percent-encoded, and `%` itself.
@@ -112,20 +132,6 @@ mod tests {
 
     fn fields(name: HeaderName, value: &str) -> HeaderMap {
         HeaderMap::from_iter([(name, HeaderValue::from_str(value).unwrap())])
-    }
-
-    #[test]
-    fn grpc_is_told_by_its_type() {
-        for (kind, expected) in [
-            ("application/grpc", true),
-            ("application/grpc+proto", true),
-            ("application/grpc;x=y", true),
-            ("application/grpc-web", false),
-            ("application/grpc-web-text", false),
-            ("application/json", false),
-        ] {
-            assert_eq!(is_spoken(&fields(header::CONTENT_TYPE, kind)), expected, "{kind}");
-        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod answer;
 mod breakers;
 mod client;
 mod decide;
+mod ending;
 mod exchange;
 mod failure;
 mod forward;
@@ -31,7 +32,7 @@ use http::{StatusCode, Version, header};
 use pingora::modules::http::HttpModules;
 use pingora::protocols::Digest;
 use pingora::upstreams::peer::HttpPeer;
-use pingora::{Error, ErrorType, Result};
+use pingora::{Error, ErrorSource, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 use tokio::sync::watch;
@@ -44,6 +45,7 @@ use self::failure::Progress;
 use self::forward::Way;
 use self::seen::Seen;
 use crate::context::RequestCtx;
+use crate::grpc::GrpcForm;
 use crate::listener::connection;
 use crate::plugin::Reply;
 use crate::snapshot::SnapshotHandle;
@@ -205,7 +207,7 @@ impl ProxyHttp for GatewayProxy {
             untouched: false,
             http2,
             upgrade: None,
-            grpc: false,
+            grpc: None,
         });
         Ok(())
     }
@@ -333,6 +335,8 @@ impl ProxyHttp for GatewayProxy {
         if target.is_stream {
             stream::leave_behind(head)?;
         }
+        // Over HTTP/1.1 an endpoint has no trailers to end a call with that a plugin made one of gRPC.
+        let is_untold = !target.is_stream && open.grpc.is_some_and(GrpcForm::is_web);
         way.prepare(head, session.req_header().version)?;
         if open.upgrade.is_some() {
             tunnel::ask(head)?;
@@ -347,7 +351,11 @@ impl ProxyHttp for GatewayProxy {
             forward::unframe(head, target.is_stream)?;
         }
         let allowed = open.chain.attempt(head, &mut open.ctx).await;
-        allowed.map_err(|reply| refuse(open, reply))
+        allowed.map_err(|reply| refuse(open, reply))?;
+        if is_untold && GrpcForm::of(&head.headers) == Some(GrpcForm::Plain) {
+            return Err(refuse(open, grpc::unspoken()));
+        }
+        Ok(())
     }
 
     async fn request_body_filter(
@@ -415,7 +423,7 @@ impl ProxyHttp for GatewayProxy {
         // What a status of gRPC means counts as the status of HTTP that means it. Without a body it is here already.
         open.ctx.grpc = None;
         let mut meant = response.status;
-        if open.grpc && grpc::is_spoken(&response.headers) {
+        if open.grpc.is_some() && GrpcForm::of(&response.headers).is_some() {
             open.ctx.grpc = grpc::status(&response.headers);
             let said = open.ctx.grpc.and_then(|said| StatusCode::from_u16(said.as_http()).ok());
             meant = said.unwrap_or(meant);
@@ -441,7 +449,7 @@ impl ProxyHttp for GatewayProxy {
         let refused = open.chain.response(response, session.req_header(), &mut open.ctx).await;
         refused.map_err(|reply| refuse(open, reply))?;
         let bodiless = response::is_bodiless(&method, response.status);
-        if open.chain.changes_response_body() && !bodiless {
+        if !bodiless && open.chain.changes_response_length(&open.ctx) {
             closes |= response::unframe(response, version);
         }
         if bodiless {
@@ -469,40 +477,21 @@ impl ProxyHttp for GatewayProxy {
         let open = ex.open();
         if end_of_stream {
             open.answer_complete();
-            open.answered = true;
         } else {
             open.body_arrived();
         }
-        if open.chain.changes_response_body() {
-            let (chain, head) = (&open.chain, session.req_header());
-            let changed = chain.response_body(body, end_of_stream, head, &mut open.ctx);
-            changed.map_err(|reply| refuse(open, reply))?;
-        }
+        open.pass_down(body, end_of_stream, session.req_header())?;
+        open.answered |= end_of_stream;
         Ok(None)
     }
 
-    /// A body that ends with trailers ends for plugins here. What they held of it goes in place of the trailers.
     async fn response_trailer_filter(
         &self,
         session: &mut Session,
         trailers: &mut http::HeaderMap,
         ex: &mut Exchange,
     ) -> Result<Option<Bytes>> {
-        let open = ex.open();
-        if let Some(said) = Some(&*trailers).filter(|_| open.grpc).and_then(grpc::status) {
-            open.ctx.grpc = Some(said);
-            if let Some(target) = open.target.as_mut() {
-                target.answer = Some(said.as_http());
-            }
-        }
-        if !open.chain.changes_response_body() {
-            return Ok(None);
-        }
-        let (chain, head) = (&open.chain, session.req_header());
-        let mut rest = None;
-        let changed = chain.response_body(&mut rest, true, head, &mut open.ctx);
-        changed.map_err(|reply| refuse(open, reply))?;
-        Ok(rest.filter(|rest| !rest.is_empty()))
+        Ok(ex.open().pass_trailers(trailers, session.req_header()))
     }
 
     fn fail_to_connect(
@@ -592,9 +581,17 @@ impl ProxyHttp for GatewayProxy {
             Some(reply) => Some(reply),
             None => failure::status(code).map(|status| Box::new(Reply::refusal(status, code))),
         };
-        let Some(reply) = reply.filter(|_| !begun) else {
+        // Who does not take an answer does not take its end either.
+        let told = reply.filter(|_| !begun || *error.esource() != ErrorSource::Downstream);
+        let Some(reply) = told else {
             return FailToProxy { error_code: 0, can_reuse_downstream: false };
         };
+        if begun {
+            if let Err(error) = Box::pin(ending::end(session, open, &reply)).await {
+                tracing::debug!(%error, "the end of an answer could not be sent");
+            }
+            return FailToProxy { error_code: 0, can_reuse_downstream: false };
+        }
         let status = reply.status.as_u16();
         tracing::debug!(%error, code = code.code(), status, "request failed");
         if let Err(error) = Box::pin(answer::send(session, open, *reply)).await {

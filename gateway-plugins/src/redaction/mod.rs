@@ -316,8 +316,9 @@ impl ResponseBodyHook for Redaction {
         chunk: &mut Option<Bytes>,
         last: bool,
         ctx: &mut RequestCtx,
-    ) -> Result<(), HookError> {
-        Ok(self.pass(Way::Down, chunk, last, ctx)?)
+    ) -> Result<Flow, HookError> {
+        self.pass(Way::Down, chunk, last, ctx)?;
+        Ok(Flow::Continue)
     }
 }
 
