@@ -3,6 +3,8 @@
 mod body_limit;
 mod circuit_breaker;
 mod cors;
+mod grpc;
+mod grpc_message_limit;
 mod headers;
 mod identity;
 mod ip_restriction;
@@ -15,6 +17,7 @@ mod request_id;
 pub use body_limit::BodyLimit;
 pub use circuit_breaker::CircuitBreaker;
 pub use cors::Cors;
+pub use grpc_message_limit::GrpcMessageLimit;
 pub use headers::Headers;
 pub use ip_restriction::IpRestriction;
 pub use jwt::Jwt;
@@ -31,6 +34,7 @@ pub fn all() -> Vec<Spec> {
         Spec::of::<BodyLimit>(),
         Spec::of::<CircuitBreaker>(),
         Spec::of::<Cors>(),
+        Spec::of::<GrpcMessageLimit>(),
         Spec::of::<Headers>(),
         Spec::of::<IpRestriction>(),
         Spec::of::<Jwt>(),

@@ -527,6 +527,7 @@ fn plugins_are_listed_with_their_class_and_options() {
         "body-limit",
         "circuit-breaker",
         "cors",
+        "grpc-message-limit",
         "headers",
         "ip-restriction",
         "jwt",

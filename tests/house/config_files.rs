@@ -235,6 +235,23 @@ fn the_example_of_cors_does_what_it_says() {
 }
 
 #[test]
+fn the_example_of_grpc_message_limit_does_what_it_says() {
+    let gate = example("grpc-message-limit");
+
+    for (message, status) in [("\\0\\0\\0\\0\\005hello", 0), ("\\0\\0\\200\\0\\0hello", 8)] {
+        let target = format!("http://{}/greeter.Greeter/Hello", gate.address());
+        let call = format!(
+            "printf '{message}' | curl -si --http2-prior-knowledge --data-binary @- \
+             -H 'Content-Type: application/grpc' {target}"
+        );
+        let told = std::process::Command::new("sh").args(["-c", &call]).output();
+        let told = told.expect("sh and curl are installed").stdout;
+        let told = String::from_utf8_lossy(&told).into_owned();
+        assert!(told.contains(&format!("grpc-status: {status}\r\n")), "{told}");
+    }
+}
+
+#[test]
 fn the_example_of_headers_does_what_it_says() {
     let gate = example("headers");
 

@@ -5,13 +5,13 @@ use std::sync::Mutex;
 use gateway_core::Gateway;
 use gateway_tests::{Certificates, Gate, Origin, Program, eventually};
 
-struct House {
-    gate: Gate,
+pub(crate) struct House {
+    pub(crate) gate: Gate,
     peer: Mutex<Program>,
 }
 
 /// A gateway in front of grpcio, with more of the listener, the upstream, and the route.
-fn house(listener: &str, upstream: &str, route: &str) -> House {
+pub(crate) fn house(listener: &str, upstream: &str, route: &str) -> House {
     let peer = Program::start("grpc_peer.py", &[]);
     let config = format!(
         "version: 1\nserver: {{workers: 2}}\nadmin: {{address: \"127.0.0.1:0\"}}\n\
@@ -27,12 +27,12 @@ fn house(listener: &str, upstream: &str, route: &str) -> House {
 }
 
 impl House {
-    fn tell(&self, line: &str) -> String {
+    pub(crate) fn tell(&self, line: &str) -> String {
         self.peer.lock().expect("it lives").tell(line).trim().to_owned()
     }
 
     /// The status of a call, how long it took, and what was said.
-    fn call(&self, what: &str) -> (String, f64, String) {
+    pub(crate) fn call(&self, what: &str) -> (String, f64, String) {
         let (method, rest) = what.split_once(' ').unwrap_or((what, ""));
         let told = self.tell(&format!("call {} {method} {rest}", self.gate.address()));
         let mut words = told.splitn(3, ' ');
@@ -40,12 +40,12 @@ impl House {
         (word(), word().parse().unwrap_or(f64::NAN), word())
     }
 
-    fn status(&self, what: &str) -> String {
+    pub(crate) fn status(&self, what: &str) -> String {
         self.call(what).0
     }
 
     /// How a call ended that may have several messages each way: the status, how many came, and what was said.
-    fn stream(&self, what: &str) -> String {
+    pub(crate) fn stream(&self, what: &str) -> String {
         self.tell(&format!("stream {} {what}", self.gate.address()))
     }
 

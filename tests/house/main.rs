@@ -16,6 +16,7 @@ mod failures_by_transport;
 mod first_plugin;
 mod forwarding;
 mod grpc;
+mod grpc_message_limit;
 mod health;
 mod hedging;
 mod http2;
