@@ -5,6 +5,7 @@ mod circuit_breaker;
 mod cors;
 mod grpc;
 mod grpc_message_limit;
+mod grpc_web;
 mod headers;
 mod identity;
 mod ip_restriction;
@@ -18,6 +19,7 @@ pub use body_limit::BodyLimit;
 pub use circuit_breaker::CircuitBreaker;
 pub use cors::Cors;
 pub use grpc_message_limit::GrpcMessageLimit;
+pub use grpc_web::GrpcWeb;
 pub use headers::Headers;
 pub use ip_restriction::IpRestriction;
 pub use jwt::Jwt;
@@ -35,6 +37,7 @@ pub fn all() -> Vec<Spec> {
         Spec::of::<CircuitBreaker>(),
         Spec::of::<Cors>(),
         Spec::of::<GrpcMessageLimit>(),
+        Spec::of::<GrpcWeb>(),
         Spec::of::<Headers>(),
         Spec::of::<IpRestriction>(),
         Spec::of::<Jwt>(),

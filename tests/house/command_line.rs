@@ -528,6 +528,7 @@ fn plugins_are_listed_with_their_class_and_options() {
         "circuit-breaker",
         "cors",
         "grpc-message-limit",
+        "grpc-web",
         "headers",
         "ip-restriction",
         "jwt",

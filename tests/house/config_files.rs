@@ -235,6 +235,27 @@ fn the_example_of_cors_does_what_it_says() {
 }
 
 #[test]
+fn the_example_of_grpc_web_does_what_it_says() {
+    let gate = example("grpc-web");
+    let asks = "Access-Control-Request-Headers: content-type,x-grpc-web";
+
+    let preflight = gate.exchange(format!(
+        "OPTIONS /greeter.Greeter/Hello HTTP/1.1\r\nHost: a\r\nOrigin: https://app.example\r\n\
+         Access-Control-Request-Method: POST\r\n{asks}\r\n\r\n",
+    ));
+    let call = gate.exchange(
+        "POST /greeter.Greeter/Hello HTTP/1.1\r\nHost: a\r\nOrigin: https://app.example\r\n\
+         Content-Type: application/grpc-web\r\nContent-Length: 0\r\n\r\n",
+    );
+
+    assert_eq!(preflight.status, 204);
+    assert_eq!((call.status, call.header("grpc-status")), (200, Some("14")));
+    assert_eq!(call.header("access-control-allow-origin"), Some("https://app.example"));
+    let exposed = call.header("access-control-expose-headers").expect("some are");
+    assert!(exposed.contains("grpc-status") && exposed.contains("grpc-message"), "{exposed}");
+}
+
+#[test]
 fn the_example_of_grpc_message_limit_does_what_it_says() {
     let gate = example("grpc-message-limit");
 

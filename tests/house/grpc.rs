@@ -7,7 +7,7 @@ use gateway_tests::{Certificates, Gate, Origin, Program, eventually};
 
 pub(crate) struct House {
     pub(crate) gate: Gate,
-    peer: Mutex<Program>,
+    pub(crate) peer: Mutex<Program>,
 }
 
 /// A gateway in front of grpcio, with more of the listener, the upstream, and the route.

@@ -17,6 +17,7 @@ mod first_plugin;
 mod forwarding;
 mod grpc;
 mod grpc_message_limit;
+mod grpc_web;
 mod health;
 mod hedging;
 mod http2;

@@ -55,6 +55,11 @@ impl Frames {
         Ok(())
     }
 
+    /// Whether the next byte begins a message.
+    pub(crate) fn is_between(&self) -> bool {
+        self.known == 0 && self.left == 0
+    }
+
     /// Forgets what has come of a head that is not complete, and says how much that was: it comes again.
     pub(crate) fn step_back(&mut self) -> usize {
         std::mem::take(&mut self.known)
@@ -74,7 +79,7 @@ mod tests {
             let mut ends = Vec::new();
             for (index, piece) in TWO.chunks(size).enumerate() {
                 assert_eq!(frames.follow(piece, 256), Ok(()), "{size}");
-                if frames.known == 0 && frames.left == 0 {
+                if frames.is_between() {
                     ends.push((index + 1) * size);
                 }
             }

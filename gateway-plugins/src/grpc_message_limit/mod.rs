@@ -8,7 +8,8 @@
 //! ```
 //!
 //! Each message counts by itself, by the length that stands in front of it: of compressed ones that is what they have
-//! compressed. Nothing is held. An answer ends with the status behind the messages before.
+//! compressed. Nothing is held. An answer ends with the status behind the messages before. Behind `grpc-web` in the list,
+//! calls of that end so too; in front of it, their answers may be cut.
 
 use std::sync::Arc;
 
