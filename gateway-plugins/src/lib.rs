@@ -2,6 +2,8 @@
 
 mod body_limit;
 mod circuit_breaker;
+mod coding;
+mod compression;
 mod cors;
 mod grpc;
 mod grpc_message_limit;
@@ -14,9 +16,11 @@ mod key_auth;
 mod rate_limit;
 mod redaction;
 mod request_id;
+mod vary;
 
 pub use body_limit::BodyLimit;
 pub use circuit_breaker::CircuitBreaker;
+pub use compression::Compression;
 pub use cors::Cors;
 pub use grpc_message_limit::GrpcMessageLimit;
 pub use grpc_web::GrpcWeb;
@@ -35,6 +39,7 @@ pub fn all() -> Vec<Spec> {
     vec![
         Spec::of::<BodyLimit>(),
         Spec::of::<CircuitBreaker>(),
+        Spec::of::<Compression>(),
         Spec::of::<Cors>(),
         Spec::of::<GrpcMessageLimit>(),
         Spec::of::<GrpcWeb>(),

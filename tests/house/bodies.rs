@@ -2,69 +2,27 @@
 
 use std::fs;
 use std::io::Write;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use gateway_tests::{Gate, eventually};
-use tempfile::TempDir;
+use gateway_tests::Gate;
 
-/// nginx with a folder to read from and to write to. Ended with the test.
-struct Nginx {
-    child: Child,
-    folder: TempDir,
-    address: SocketAddr,
+use super::nginx::Nginx;
+
+/// An nginx that takes files as well.
+fn nginx() -> Nginx {
+    Nginx::start("client_max_body_size 0; sendfile on; dav_methods PUT;", &[])
 }
 
-impl Nginx {
-    fn start() -> Self {
-        let folder = tempfile::tempdir().expect("a folder can be made");
-        let free = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
-        let address = free.expect("a port is free");
-        let here = folder.path().display();
-        let config = format!(
-            "daemon off; worker_processes 1; pid {here}/pid; error_log {here}/errors;\n\
-             events {{}}\nhttp {{ access_log off; client_max_body_size 0; sendfile on;\n\
-             client_body_temp_path {here}/temp; proxy_temp_path {here}/proxy;\n\
-             fastcgi_temp_path {here}/fastcgi; uwsgi_temp_path {here}/uwsgi; scgi_temp_path {here}/scgi;\n\
-             server {{ listen {address}; root {here}; dav_methods PUT; }} }}\n"
-        );
-        let file = folder.path().join("nginx.conf");
-        fs::write(&file, config).expect("it can be written");
-        // Its worker, which is nobody else, writes here.
-        let open = Command::new("chmod").args(["0777", &here.to_string()]).status();
-        assert!(open.is_ok_and(|status| status.success()));
-        let child = Command::new("/usr/sbin/nginx")
-            .args(["-c", &file.display().to_string()])
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("nginx is installed");
-        eventually("nginx listens", || TcpStream::connect(address).is_ok());
-        Self { child, folder, address }
-    }
-
-    /// A gateway before it.
-    fn gate(&self) -> Gate {
-        Gate::proxying(self.address, "")
-    }
-
-    /// Writes a file of so many bytes to read.
-    fn with(&self, name: &str, length: usize) {
-        let mut file = fs::File::create(self.folder.path().join(name)).expect("it can be made");
-        let piece: Vec<u8> = (0..1 << 20).map(|index: u32| (index * 31 % 251) as u8).collect();
-        for _ in 0..length / piece.len() {
-            file.write_all(&piece).expect("the disk has room");
-        }
-    }
-}
-
-impl Drop for Nginx {
-    fn drop(&mut self) {
-        // Its worker ends with it if it is asked to end.
-        let _ = Command::new("kill").arg(self.child.id().to_string()).status();
-        let _ = self.child.wait();
+/// Writes a file of so many bytes into a folder.
+fn write(file: &Path, length: usize) {
+    let mut file = fs::File::create(file).expect("it can be made");
+    let piece: Vec<u8> = (0..1 << 20).map(|index: u32| (index * 31 % 251) as u8).collect();
+    for _ in 0..length / piece.len() {
+        file.write_all(&piece).expect("the disk has room");
     }
 }
 
@@ -94,11 +52,11 @@ fn assert_same(one: &Path, other: &Path) {
 
 /// A body of so many bytes down and up again, over both versions of HTTP.
 fn there_and_back(length: usize) {
-    let nginx = Nginx::start();
-    nginx.with("big", length);
-    let gate = nginx.gate();
+    let nginx = nginx();
+    write(&nginx.folder().join("big"), length);
+    let gate = Gate::proxying(nginx.address(), "");
     let url = |name: &str| format!("http://{}/{name}", gate.address());
-    let (big, got) = (nginx.folder.path().join("big"), gate.folder().join("got"));
+    let (big, got) = (nginx.folder().join("big"), gate.folder().join("got"));
     let (from, to) = (big.display().to_string(), got.display().to_string());
     // What it needs for anything at all.
     curl(&["-o", "/dev/null", "-r", "0-9", &url("big")]);
@@ -107,10 +65,10 @@ fn there_and_back(length: usize) {
         curl(&[version, "-o", &to, &url("big")]);
         assert_same(&big, &got);
         curl(&[version, "-T", &from, &url("sent")]);
-        assert_same(&big, &nginx.folder.path().join("sent"));
+        assert_same(&big, &nginx.folder().join("sent"));
         // Of a length that nobody was told.
         curl(&[version, "-H", "Transfer-Encoding: chunked", "-T", &from, &url("sent2")]);
-        assert_same(&big, &nginx.folder.path().join("sent2"));
+        assert_same(&big, &nginx.folder().join("sent2"));
         let grown = peak().saturating_sub(before);
         assert!(grown < 8 << 20, "{version}: {grown} bytes more");
     }
@@ -134,9 +92,9 @@ fn bodies_of_a_gibibyte_arrive_and_take_no_memory() {
 
 #[test]
 fn what_is_not_taken_is_not_read() {
-    let nginx = Nginx::start();
-    nginx.with("big", 64 << 20);
-    let gate = nginx.gate();
+    let nginx = nginx();
+    write(&nginx.folder().join("big"), 64 << 20);
+    let gate = Gate::proxying(nginx.address(), "");
     curl(&["-o", "/dev/null", "-r", "0-9", &format!("http://{}/big", gate.address())]);
     let before = peak();
     let open: Vec<_> = (0..20)

@@ -526,6 +526,7 @@ fn plugins_are_listed_with_their_class_and_options() {
     let all = [
         "body-limit",
         "circuit-breaker",
+        "compression",
         "cors",
         "grpc-message-limit",
         "grpc-web",

@@ -334,6 +334,26 @@ fn the_example_of_redaction_does_what_it_says() {
 }
 
 #[test]
+fn the_example_of_compression_does_what_it_says() {
+    let gate = example("compression");
+    let plain = through(&gate, "/", "", "");
+    assert_eq!(
+        (plain.header("content-encoding"), plain.header("vary")),
+        (None, Some("Accept-Encoding"))
+    );
+    let coded = through(&gate, "/", "Accept-Encoding: gzip, zstd\r\n", "");
+    assert_eq!(coded.header("content-encoding"), Some("zstd"));
+    // `hello`, as gzip writes it.
+    let hello = b"\x1f\x8b\x08\0\0\0\0\0\0\x03\xcbH\xcd\xc9\xc9\x07\0\x86\xa6\x106\x05\0\0\0";
+    let head = format!(
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Encoding: gzip\r\nContent-Length: {}\r\n\r\n",
+        hello.len()
+    );
+    let echoed = gate.exchange([head.as_bytes(), hello].concat());
+    assert_eq!(echoed.json()["body"], "hello");
+}
+
+#[test]
 fn the_example_of_ip_restriction_does_what_it_says() {
     let gate = example("ip-restriction");
 

@@ -197,7 +197,8 @@ fn what_the_gateway_answers_itself_can_be_read() {
     }
     assert_eq!(house.tell("seen"), "1", "what cannot be read, or is too much, is not called");
     let log = house.gate.log(6);
-    assert_eq!((&log[0]["failure"], &log[2]["failure"]), (&"P8".into(), &"P6".into()));
+    let failed = |code: &str| log.iter().filter(|line| line["failure"] == code).count();
+    assert_eq!((failed("P8"), failed("P6")), (1, 4));
 }
 
 #[test]

@@ -755,6 +755,8 @@ fn every_documented_metric_that_can_move_does() {
          - {{name: limited, match: {{path: /proxied}}, upstream: limited}}\n  \
          - {{name: tokens, match: {{path: /tokens}}, reply: {{}}, plugins: [{{kind: jwt, \
          options: {{issuers: [{{jwks: {{url: \"http://{}/keys\"}}}}]}}}}]}}\n  \
+         - {{name: small, match: {{path: /small}}, reply: {{headers: {{Content-Type: text/plain}}, \
+         body: small}}, plugins: [{{kind: compression, options: {{min_size: 0}}}}]}}\n  \
          - {{name: shared, match: {{path: /shared}}, reply: {{}}, plugins: [{{kind: rate-limit, \
          options: {{limits: [{{requests: 9, per: 1s}}], store: {{redis: \"redis://{}/\"}}}}}}]}}\n",
         origin.address(),
@@ -768,6 +770,7 @@ fn every_documented_metric_that_can_move_does() {
     (0..4).for_each(|_| drop(endpoints.get("/")));
     assert_eq!(endpoints.get("/tokens").status, 401);
     assert_eq!(endpoints.get("/shared").status, 200);
+    endpoints.exchange("GET /small HTTP/1.1\r\nHost: a\r\nAccept-Encoding: gzip\r\n\r\n");
     // With the third failure its breaker opens.
     (0..3).for_each(|_| drop(endpoints.get("/nobody")));
     // More requests than may be in flight.

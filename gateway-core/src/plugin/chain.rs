@@ -146,24 +146,26 @@ impl Chain {
         !self.request_body.is_empty()
     }
 
-    /// Whether a plugin may make a streamed body longer or shorter.
-    pub(crate) fn changes_request_length(&self) -> bool {
+    /// Whether a plugin may make this streamed body longer or shorter.
+    pub(crate) fn changes_request_length(&self, ctx: &RequestCtx) -> bool {
         let mut hooks = self
             .part(&self.request_body)
             .filter_map(|link| link.mounted.hooks.request_body.as_ref());
-        hooks.any(|hook| hook.mode() == BodyMode::Stream && !hook.keeps_length())
+        hooks.any(|hook| hook.mode() == BodyMode::Stream && !hook.keeps_length(ctx))
     }
 
-    pub(crate) fn changes_response_body(&self) -> bool {
+    pub(crate) fn reads_response_body(&self) -> bool {
         !self.response_body.is_empty()
     }
 
     /// Whether a plugin may make the body of this response longer or shorter.
-    pub(crate) fn changes_response_length(&self, ctx: &RequestCtx) -> bool {
-        let mut hooks = self
-            .part(&self.response_body)
-            .filter_map(|link| link.mounted.hooks.response_body.as_ref());
-        hooks.any(|hook| !hook.keeps_length(ctx))
+    pub(crate) fn changes_response_length(&self, head: &RequestHeader, ctx: &RequestCtx) -> bool {
+        self.part(&self.response_body).any(|link| {
+            let hook = link.mounted.hooks.response_body.as_ref();
+            // Where it cannot be told whether it takes part, it may.
+            hook.is_some_and(|hook| !hook.keeps_length(ctx))
+                && !matches!(decided(link, head, None, ctx), Ok(false))
+        })
     }
 
     /// Whether a plugin looks at finished requests.

@@ -55,9 +55,9 @@ pub trait RequestBodyHook: Send + Sync {
         BodyMode::Stream
     }
 
-    /// Whether what goes on of a streamed body is as long as what came. If not, its length is not announced
-    /// to the upstream.
-    fn keeps_length(&self) -> bool {
+    /// Whether what goes on of this streamed body is as long as what came. If not, its length is not announced
+    /// to the upstream. Asked before each attempt, ahead of the attempt hooks.
+    fn keeps_length(&self, _ctx: &RequestCtx) -> bool {
         true
     }
 

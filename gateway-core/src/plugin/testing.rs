@@ -143,8 +143,7 @@ impl TestRequest<'_> {
 
     /// With a body in these chunks.
     pub fn body(mut self, chunks: impl IntoIterator<Item = impl AsRef<[u8]>>) -> Self {
-        self.body =
-            chunks.into_iter().map(|chunk| Bytes::copy_from_slice(chunk.as_ref())).collect();
+        self.body = copied(chunks);
         self
     }
 
@@ -169,8 +168,7 @@ impl TestRequest<'_> {
 
     /// To be answered by the upstream with a body in these chunks.
     pub fn upstream_body(mut self, chunks: impl IntoIterator<Item = impl AsRef<[u8]>>) -> Self {
-        let chunks = chunks.into_iter().map(|chunk| Bytes::copy_from_slice(chunk.as_ref()));
-        self.response_body = chunks.collect();
+        self.response_body = copied(chunks);
         self
     }
 
@@ -230,6 +228,10 @@ struct Answer {
     body: Vec<Bytes>,
     trailers: HeaderMap,
     source: StatusSource,
+}
+
+fn copied(chunks: impl IntoIterator<Item = impl AsRef<[u8]>>) -> Vec<Bytes> {
+    chunks.into_iter().map(|chunk| Bytes::copy_from_slice(chunk.as_ref())).collect()
 }
 
 /// A request on its way through the phases.

@@ -99,6 +99,10 @@ async fn compose(
     let status = super::grpc::of_reply(&reply);
     let failed = !reply.status.is_success();
     let mut response = head(&reply)?;
+    if !is_bodiless(&http::Method::GET, response.status) {
+        // Plugins may want to know; what they make of it is said below.
+        response.insert_header(header::CONTENT_LENGTH, reply.body.len())?;
+    }
     let mut body = Some(std::mem::take(&mut reply.body));
     let head_of_request = session.req_header();
     let outcome = match chain.response(&mut response, head_of_request, &mut open.ctx).await {

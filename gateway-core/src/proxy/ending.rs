@@ -27,7 +27,7 @@ impl Open {
             *chunk = Some(Bytes::new());
             return if last { Err(ended()) } else { Ok(()) };
         }
-        if !self.chain.changes_response_body() {
+        if !self.chain.reads_response_body() {
             return Ok(());
         }
         let passed = self.chain.response_body(chunk, last, head, &mut self.ctx);
@@ -57,7 +57,7 @@ impl Open {
             }
         }
         self.answered = true;
-        if !self.chain.changes_response_body() {
+        if !self.chain.reads_response_body() {
             return None;
         }
         match self.past_plugins(trailers, head) {

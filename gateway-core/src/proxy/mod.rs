@@ -347,7 +347,7 @@ impl ProxyHttp for GatewayProxy {
             head.remove_header(&header::TRANSFER_ENCODING);
             head.insert_header(header::CONTENT_LENGTH, body.len())?;
         }
-        if open.chain.changes_request_length() && !session.is_body_empty() {
+        if open.chain.changes_request_length(&open.ctx) && !session.is_body_empty() {
             forward::unframe(head, target.is_stream)?;
         }
         let allowed = open.chain.attempt(head, &mut open.ctx).await;
@@ -449,7 +449,7 @@ impl ProxyHttp for GatewayProxy {
         let refused = open.chain.response(response, session.req_header(), &mut open.ctx).await;
         refused.map_err(|reply| refuse(open, reply))?;
         let bodiless = response::is_bodiless(&method, response.status);
-        if !bodiless && open.chain.changes_response_length(&open.ctx) {
+        if !bodiless && open.chain.changes_response_length(session.req_header(), &open.ctx) {
             closes |= response::unframe(response, version);
         }
         if bodiless {

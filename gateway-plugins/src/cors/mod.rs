@@ -27,10 +27,11 @@ use gateway_core::plugin::{
     RequestHook, ResponseHeader, ResponseHook,
 };
 use gateway_core::telemetry::FailureCode;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::vary::vary;
 use origin::Listed;
 
 /// What operators write.
@@ -374,24 +375,6 @@ impl ResponseHook for Cors {
         }
         Ok(())
     }
-}
-
-/// Adds names to `Vary` that it does not hold (RFC 9110, section 12.5.5).
-fn vary(response: &mut ResponseHeader, names: &[&'static str]) -> Result<(), HookError> {
-    let held = |headers: &HeaderMap, name: &str| {
-        let values = headers.get_all(header::VARY).iter();
-        let mut held = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
-        held.any(|held| {
-            let held = held.trim_ascii();
-            held == b"*" || held.eq_ignore_ascii_case(name.as_bytes())
-        })
-    };
-    for name in names {
-        if !held(&response.headers, name) {
-            response.append_header(header::VARY, HeaderValue::from_static(name))?;
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

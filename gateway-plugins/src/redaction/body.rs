@@ -4,17 +4,20 @@ use bytes::Bytes;
 use http::{HeaderMap, header};
 
 use super::Unreadable;
-use super::coding::Coding;
 use super::form::Form;
 use super::json::Json;
 use super::rules::Rules;
 use super::text::Text;
+use crate::coding::{Bounds, Coding, Undoing};
 
 /// A body on its way.
 pub(super) struct Body {
-    coding: Coding,
+    coding: Undoing,
     kind: Kind,
 }
+
+/// How much may come of a coded body.
+const BOUNDS: Bounds = Bounds { at_once: 1 << 20, times: 100, most: u64::MAX };
 
 enum Kind {
     Json(Box<Json>),
@@ -31,18 +34,16 @@ impl Body {
         let mut kinds = headers.get_all(header::CONTENT_TYPE).iter();
         let kind = kinds.next().map_or(Ok(""), |value| value.to_str());
         let kind = kind.ok().filter(|_| kinds.next().is_none());
-        let kind = kind.ok_or(Unreadable("its type is not readable"))?;
+        let kind = kind.ok_or(Unreadable::Because("its type is not readable"))?;
         let (kind, parameters) = kind.split_once(';').unwrap_or((kind, ""));
         let Some(kind) = Kind::named(&kind.trim().to_ascii_lowercase()) else { return Ok(None) };
         if !is_readable(parameters) {
-            return Err(Unreadable("its characters are coded in a way that is not read"));
+            return Err(Unreadable::Because("its characters are coded in a way that is not read"));
         }
-        let mut codings = headers.get_all(header::CONTENT_ENCODING).iter();
-        let coding = codings.next().map_or(Ok(""), |value| value.to_str());
-        let coding = coding.ok().filter(|_| codings.next().is_none()).and_then(Coding::named);
-        let coding = coding.ok_or(Unreadable("it is coded in a way that is not undone"))?;
+        let unknown = |_| Unreadable::Because("it is coded in a way that is not undone");
+        let coding = Undoing::new(&Coding::of(headers).map_err(unknown)?, BOUNDS);
         if !decodes && !coding.is_identity() {
-            return Err(Unreadable("it is coded"));
+            return Err(Unreadable::Because("it is coded"));
         }
         Ok(Some(Self { coding, kind }))
     }
@@ -61,7 +62,7 @@ impl Body {
     ) -> Result<Bytes, Unreadable> {
         let mut out = Vec::with_capacity(chunk.len());
         let kind = &mut self.kind;
-        self.coding.undo(chunk, last, |part, last| match kind {
+        self.coding.push(chunk, last, |part, last| match kind {
             Kind::Json(json) => json.push(rules, part, last, &mut out),
             Kind::Text(text) => text.push(rules, part, last, &mut out),
             Kind::Form(form) => form.push(rules, part, last, &mut out),

@@ -39,7 +39,7 @@ impl Form {
             None => 0,
         };
         if self.held.len() - cut > LONGEST {
-            return Err(Unreadable("a value of it is too long"));
+            return Err(Unreadable::Because("a value of it is too long"));
         }
         let mut from = 0;
         while from < cut {

@@ -109,11 +109,11 @@ impl Json {
         tokens.clear();
         let cut = split(&text, last, &mut self.open, &mut tokens)?;
         if text.len() - cut > LONGEST {
-            return Err(Unreadable("a value of it is too long"));
+            return Err(Unreadable::Because("a value of it is too long"));
         }
         let cut = self.pass(rules, &text[..cut], &tokens, out)?;
         if last && !(self.frames.is_empty() && self.expects == Expects::Value) {
-            return Err(Unreadable("it is cut short"));
+            return Err(Unreadable::Because("it is cut short"));
         }
         self.held = text;
         self.held.drain(..cut);
@@ -302,7 +302,7 @@ impl Json {
         out: &mut Vec<u8>,
     ) -> Result<bool, Unreadable> {
         if self.frames.len() >= DEEPEST {
-            return Err(Unreadable("it nests too deep"));
+            return Err(Unreadable::Because("it nests too deep"));
         }
         let depth = self.frames.last().map_or(0, |frame| frame.depth + usize::from(frame.object));
         let level = self.frames.len();
@@ -393,7 +393,7 @@ impl Json {
     }
 }
 
-const WRONG: Unreadable = Unreadable("it is no JSON");
+const WRONG: Unreadable = Unreadable::Because("it is no JSON");
 
 fn is_hit(hits: &[super::rules::Hit], end: usize) -> bool {
     hits.first().is_some_and(|hit| hit.start < end)

@@ -18,7 +18,6 @@
 //! Logs are redacted by default rules of their own, and by `redaction` beside `plugins`, whatever is said here.
 
 mod body;
-mod coding;
 mod form;
 mod json;
 mod options;
@@ -42,6 +41,7 @@ use http::header::{
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 
+use crate::coding::GoesUpPlain;
 use body::Body;
 pub use options::Config;
 use rules::{Action, Rules};
@@ -66,8 +66,12 @@ struct Surfaces {
 
 /// What is in a text cannot be told, so it does not pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the body cannot be read: {0}")]
-struct Unreadable(&'static str);
+enum Unreadable {
+    #[error("the body cannot be read: {0}")]
+    Because(&'static str),
+    #[error("the body cannot be read: {0}")]
+    Coded(#[from] crate::coding::Fault),
+}
 
 /// The bodies of a request and its answer, by plugin: there may be several with rules of their own.
 #[derive(Default)]
@@ -208,7 +212,7 @@ impl RequestHook for Redaction {
     async fn on_request(
         &self,
         head: &mut RequestHeader,
-        _: &mut RequestCtx,
+        ctx: &mut RequestCtx,
     ) -> Result<Flow, HookError> {
         if self.surfaces.request_headers {
             replace_fields!(self, head);
@@ -225,14 +229,15 @@ impl RequestHook for Redaction {
         if self.surfaces.response_body {
             // Nothing that could not be read, and all of it.
             if head.headers.contains_key(ACCEPT_ENCODING) {
-                let codings = if self.decodes { "gzip, br" } else { "identity" };
+                let codings = if self.decodes { "gzip, br, zstd" } else { "identity" };
                 head.insert_header(ACCEPT_ENCODING, codings)?;
             }
             head.remove_header(&RANGE);
             head.remove_header(&IF_RANGE);
         }
+        let decodes = self.decodes || ctx.get::<GoesUpPlain>().is_some();
         if self.surfaces.request_body
-            && let Err(fault) = Body::of(&head.headers, self.decodes)
+            && let Err(fault) = Body::of(&head.headers, decodes)
         {
             let reply = Reply::problem(StatusCode::UNSUPPORTED_MEDIA_TYPE, &fault.to_string());
             return Ok(Flow::Respond(reply.because(FailureCode::P8)));
@@ -260,7 +265,7 @@ impl AttemptHook for Redaction {
 
 #[async_trait]
 impl RequestBodyHook for Redaction {
-    fn keeps_length(&self) -> bool {
+    fn keeps_length(&self, _: &RequestCtx) -> bool {
         false
     }
 
@@ -311,6 +316,14 @@ impl ResponseHook for Redaction {
 }
 
 impl ResponseBodyHook for Redaction {
+    fn keeps_length(&self, ctx: &RequestCtx) -> bool {
+        let own = std::ptr::from_ref(self).addr();
+        let bodies = ctx.get::<Bodies>();
+        bodies.is_none_or(|Bodies(all)| {
+            !all.iter().any(|(plugin, way, _)| (*plugin, *way) == (own, Way::Down))
+        })
+    }
+
     fn on_response_body(
         &self,
         chunk: &mut Option<Bytes>,

@@ -39,7 +39,7 @@ pub struct Config {
     /// `proxy-authorization`, `cookie` and `set-cookie`.
     #[serde(default = "credentials")]
     except: Vec<String>,
-    /// What becomes of bodies that are coded (gzip, deflate, brotli).
+    /// What becomes of bodies that are coded (gzip, deflate, brotli, zstd).
     #[serde(default)]
     coded: Coded,
 }

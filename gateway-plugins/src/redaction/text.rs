@@ -33,7 +33,7 @@ impl Text {
     ) -> Result<(), Unreadable> {
         // Text in two bytes a character has them, and would hide everything.
         if memchr::memchr(0, chunk).is_some() {
-            return Err(Unreadable("it is no text"));
+            return Err(Unreadable::Because("it is no text"));
         }
         self.held.extend_from_slice(chunk);
         if self.swallows && !self.swallowed(last) {

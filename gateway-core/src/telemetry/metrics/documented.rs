@@ -1,10 +1,10 @@
 //! Every metric family: its name, kind, unit, labels and meaning. Families are made from this table.
 
 use super::labels::{
-    ATTEMPT_OUTCOMES, BREAKER_STATES, CHECK_OUTCOMES, CLOSED, CONNECTION_OUTCOMES,
-    CREDENTIAL_CHECKS, EJECTION_REASONS, ENDPOINT_STATES, HANDSHAKE_FAILURES, HANDSHAKES,
-    KEY_FETCHES, LIMITER_DECISIONS, LOOK_OUTCOMES, METHODS, OVERFLOWS, PLUGIN_ERRORS, REFUSALS,
-    RETRY_REASONS, STATUSES, STORE_CALLS,
+    ATTEMPT_OUTCOMES, BREAKER_STATES, CHECK_OUTCOMES, CLOSED, COMPRESSION_FORMS,
+    CONNECTION_OUTCOMES, CREDENTIAL_CHECKS, EJECTION_REASONS, ENDPOINT_STATES, HANDSHAKE_FAILURES,
+    HANDSHAKES, KEY_FETCHES, LIMITER_DECISIONS, LOOK_OUTCOMES, METHODS, OVERFLOWS, PLUGIN_ERRORS,
+    REFUSALS, RETRY_REASONS, STATUSES, STORE_CALLS,
 };
 use crate::telemetry::failure::FailureCode;
 use crate::telemetry::grpc::GrpcStatus;
@@ -129,6 +129,7 @@ families! {
     PLUGIN_FAILURES = times(PLUGIN_ERRORS.len(), doc("gateway_plugin_errors_total", "errors", Plugin, &["plugin", "kind"], "Hooks that failed or panicked."));
     PLUGIN_REPLIES = doc("gateway_plugin_replies_total", "requests", Plugin, &["plugin"], "Requests that the plugin answered itself.");
     LIMITER = times(LIMITER_DECISIONS.len(), doc("gateway_limiter_decisions_total", "requests", Plugin, &["plugin", "decision"], "Requests that a limiter counted, by what it made of them; would_limit where it is only tried."));
+    COMPRESSION = times(COMPRESSION_FORMS.len(), doc("gateway_compression_bytes_total", "bytes", Plugin, &["plugin", "form"], "Bytes of bodies that were compressed to their end, as they came (plain) and as they went on (coded)."));
     STORE = times(STORE_CALLS.len(), doc("gateway_limiter_store_calls_total", "calls", Plugin, &["plugin", "outcome"], "Calls of the store that limits are shared in, by outcome; down where there was no connection."));
     CREDENTIALS = times(CREDENTIAL_CHECKS.len(), doc("gateway_credential_checks_total", "requests", Plugin, &["plugin", "outcome"], "Requests whose credentials a plugin looked for, by what it found."));
     KEY_FETCH = times(KEY_FETCHES.len(), doc("gateway_key_fetches_total", "fetches", Plugin, &["plugin", "outcome"], "Sets of keys fetched to check credentials with, by outcome."));

@@ -142,6 +142,9 @@ handle! {
         limiter_decisions: Series<IntCounterVec, { LIMITER_DECISIONS.len() }> = |place| {
             vec![LIMITER_DECISIONS[place]]
         },
+        compression: Series<IntCounterVec, { COMPRESSION_FORMS.len() }> = |place| {
+            vec![COMPRESSION_FORMS[place]]
+        },
         store_calls: Series<IntCounterVec, { STORE_CALLS.len() }> = |place| {
             vec![STORE_CALLS[place]]
         },
@@ -294,6 +297,12 @@ impl PluginMetrics {
     /// The plugin, a limiter, decided this.
     pub fn decided(&self, decision: LimiterDecision) {
         count(&self.limiter_decisions, decision as usize, 1);
+    }
+
+    /// The plugin compressed a body of so many bytes into so many.
+    pub fn compressed(&self, plain: u64, coded: u64) {
+        count(&self.compression, 0, plain);
+        count(&self.compression, 1, coded);
     }
 
     /// The plugin, a limiter, called its store.

@@ -249,6 +249,9 @@ pub enum LimiterDecision {
 
 pub(super) const LIMITER_DECISIONS: [&str; 3] = ["allowed", "limited", "would_limit"];
 
+/// What a compressed body is counted as: as it came, and as it went on.
+pub(super) const COMPRESSION_FORMS: [&str; 2] = ["plain", "coded"];
+
 /// What became of a call of a limiter's store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -338,7 +341,7 @@ mod tests {
     fn no_label_value_is_the_end_of_another() {
         let requests: Vec<String> =
             METHODS.iter().flat_map(|m| STATUSES.iter().map(move |s| format!("{m}{s}"))).collect();
-        let sets: [Vec<&str>; 11] = [
+        let sets: [Vec<&str>; 12] = [
             requests.iter().map(String::as_str).collect(),
             ATTEMPT_OUTCOMES.to_vec(),
             CONNECTION_OUTCOMES.to_vec(),
@@ -347,6 +350,7 @@ mod tests {
             PLUGIN_ERRORS.to_vec(),
             BREAKER_STATES.to_vec(),
             LIMITER_DECISIONS.to_vec(),
+            COMPRESSION_FORMS.to_vec(),
             CREDENTIAL_CHECKS.to_vec(),
             KEY_FETCHES.to_vec(),
             STORE_CALLS.to_vec(),

@@ -153,6 +153,7 @@ fn drive_requests(metrics: &Metrics, route: &RouteMetrics, name: &str) {
     }
     plugin.fetched_keys(true);
     plugin.fetched_keys(false);
+    plugin.compressed(2, 1);
     let plain = RequestRecord::sample().attempts[0];
     let lost = [AttemptRecord { lost: true, ..plain }];
     observe(&good(&lost), Handles { route, upstream: Some(&upstream), plugins: &[] });
