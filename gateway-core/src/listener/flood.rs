@@ -38,8 +38,8 @@ enum Kind {
 }
 
 const RATES: [Rate; 6] = [
-    rate(2_000.0, 100.0),
-    rate(10_000.0, 20_000.0),
+    rate(500.0, 100.0),
+    rate(2_000.0, 20_000.0),
     rate(100.0, 10.0),
     rate(1_000.0, 100.0),
     rate(1_000.0, 100.0),
@@ -164,8 +164,8 @@ mod tests {
     #[test]
     fn floods_are_told_from_what_clients_send() {
         for (kind, flags, payload, few, many) in [
-            (3, 0, 4, 2_000, 2_400),
-            (6, 0, 8, 10_000, 60_000),
+            (3, 0, 4, 500, 700),
+            (6, 0, 8, 2_000, 60_000),
             (4, 0, 6, 100, 150),
             (2, 0, 5, 1_000, 1_200),
             (0, 0, 0, 1_000, 1_200),
@@ -193,7 +193,7 @@ mod tests {
         let reset = frame(3, 0, 4);
         let mut frames = Frames::new();
         frames.feed(&[0; PREFACE]).unwrap();
-        frames.feed(&reset.repeat(2_000)).unwrap();
+        frames.feed(&reset.repeat(500)).unwrap();
         std::thread::sleep(std::time::Duration::from_millis(100));
         assert_eq!(frames.feed(&reset.repeat(8)), Ok(()));
         assert_eq!(frames.feed(&reset.repeat(100)), Err(Flood));

@@ -179,38 +179,48 @@ fn p99(gate: &Gate, time: Duration) -> u128 {
     times[times.len() * 99 / 100]
 }
 
+/// What one gateway's client notices of attacks on it, beside the same attacks on another on the same processors: what it
+/// costs to be attacked, and what it costs that attackers are near.
 #[test]
-#[ignore = "a measurement, meaningful in release mode only; CONTRIBUTING.md has its command"]
+#[ignore = "a measurement, meaningful in release mode only"]
 fn what_others_notice_of_abuse() {
     let origin = long_answers();
-    let config = "timeouts: {write: 1s}";
-    let gate = Arc::new(Gate::yaml(&format!(
-        "version: 1\nserver: {{workers: 1}}\nadmin: {{address: \"127.0.0.1:0\"}}\n\
-         listeners: [{{name: public, address: \"127.0.0.1:0\", {config}}}]\n\
-         upstreams: [{{name: origin, endpoints: [\"{}\"]}}]\n\
-         routes: [{{name: all, match: {{path: /}}, upstream: origin}}]\n",
-        origin.address()
-    )));
-    let resident = || gate.metric("process_resident_memory_bytes");
+    let gate = || {
+        Arc::new(Gate::yaml(&format!(
+            "version: 1\nserver: {{workers: 1}}\nadmin: {{address: \"127.0.0.1:0\"}}\n\
+             access_log: {{output: \"off\"}}\n\
+             listeners: [{{name: public, address: \"127.0.0.1:0\", timeouts: {{write: 1s}}}}]\n\
+             upstreams: [{{name: origin, endpoints: [\"{}\"]}}]\n\
+             routes: [{{name: all, match: {{path: /}}, upstream: origin}}]\n",
+            origin.address()
+        )))
+    };
+    let (gate, near) = (gate(), gate());
     let time = Duration::from_secs(8);
     p99(&gate, time / 4);
-    println!("kind: p99 before, during; connections ended; memory more");
+    println!(
+        "kind: p99 at rest, of the neighbour, of the attacked; connections ended; memory more"
+    );
     for kind in ["rapid reset", "continuations", "header bomb", "settings", "pings", "window stall"]
     {
-        let (before, memory) = (p99(&gate, time), resident());
-        let over = Arc::new(AtomicBool::new(false));
-        let ended = Arc::new(AtomicU64::new(0));
-        let attackers: Vec<_> = (0..4)
-            .map(|_| {
-                let (gate, over, ended) = (gate.clone(), over.clone(), ended.clone());
-                thread::spawn(move || attack(&gate, kind, &over, &ended))
-            })
-            .collect();
-        let during = p99(&gate, time);
-        let grown = (resident() - memory) / 1e6;
-        over.store(true, Ordering::Relaxed);
-        attackers.into_iter().for_each(|one| one.join().expect("it ends"));
-        let ended = ended.load(Ordering::Relaxed);
-        println!("{kind}: {before} µs, {during} µs; {ended}; {grown:.1} MB");
+        let rest = p99(&gate, time);
+        let [(beside, ..), (during, ended, grown)] = [&near, &gate].map(|attacked| {
+            let resident = || gate.metric("process_resident_memory_bytes");
+            let before = resident();
+            let over = Arc::new(AtomicBool::new(false));
+            let ended = Arc::new(AtomicU64::new(0));
+            let attackers: Vec<_> = (0..4)
+                .map(|_| {
+                    let (gate, over, ended) = (attacked.clone(), over.clone(), ended.clone());
+                    thread::spawn(move || attack(&gate, kind, &over, &ended))
+                })
+                .collect();
+            let during = p99(&gate, time);
+            let grown = (resident() - before) / 1e6;
+            over.store(true, Ordering::Relaxed);
+            attackers.into_iter().for_each(|one| one.join().expect("it ends"));
+            (during, ended.load(Ordering::Relaxed), grown)
+        });
+        println!("{kind}: {rest}, {beside}, {during} µs; {ended}; {grown:.1} MB");
     }
 }
