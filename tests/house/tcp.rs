@@ -686,6 +686,11 @@ fn what_makes_no_sense_is_refused_where_it_stands() {
         "which a connection without requests has not",
     );
     asks(
+        "tcp: {upstream: origin}",
+        "limits: {adaptive: {}}",
+        "tcp.upstream: upstream `origin` has `limits.adaptive`, which goes by how long answers take",
+    );
+    asks(
         "limits: {body_bytes: 1KiB}\n  tcp: {upstream: origin}",
         "",
         "limits.body_bytes: it is about requests",

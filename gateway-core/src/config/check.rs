@@ -222,6 +222,13 @@ fn passable(
         );
         findings.add(at, message);
     }
+    if upstream.limits.adaptive.is_some() {
+        let message = format!(
+            "upstream `{name}` has `limits.adaptive`, which goes by how long answers take; a connection without \
+             requests has none"
+        );
+        findings.add(at, message);
+    }
     if let BalanceConfig::Hash { hash, .. } = &upstream.balance
         && !["client.ip", "client.network", "peer.ip"].contains(&hash.as_str())
     {
