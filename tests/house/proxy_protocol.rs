@@ -122,6 +122,24 @@ fn haproxy_in_front_says_whose_its_connections_are() {
 }
 
 #[test]
+fn haproxy_says_whose_connections_are_that_are_no_http() {
+    let origin = Origin::saying("ok");
+    for server in ["send-proxy", "send-proxy-v2"] {
+        let passed = config(&origin, "  tcp: {upstream: origin}\n");
+        let gate = gate(passed.split("routes:").next().expect("it is there"));
+        let balancer = Balancer::start(&gate, server);
+        let mut client = Client::connect_from([127, 0, 0, 7], balancer.address);
+        client.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        assert_eq!(client.response().status, 200, "{server}");
+        drop(client);
+        eventually("it has a line", || {
+            let log = std::fs::read_to_string(gate.log_path()).unwrap_or_default();
+            log.contains("\"client.address\":\"127.0.0.7\"") && log.contains("\"tcp\"")
+        });
+    }
+}
+
+#[test]
 fn a_header_is_read_in_any_pieces_and_what_is_none_ends_the_connection() {
     let origin = Origin::saying("ok");
     let gate = gate(&config(&origin, ""));
