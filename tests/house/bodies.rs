@@ -8,7 +8,7 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use gateway_tests::Gate;
+use gateway_tests::{Gate, is_alone};
 
 use super::nginx::Nginx;
 
@@ -52,6 +52,9 @@ fn assert_same(one: &Path, other: &Path) {
 
 /// A body of so many bytes down and up again, over both versions of HTTP.
 fn there_and_back(length: usize) {
+    if !is_alone() {
+        return;
+    }
     let nginx = nginx();
     write(&nginx.folder().join("big"), length);
     let gate = Gate::proxying(nginx.address(), "");
@@ -92,6 +95,9 @@ fn bodies_of_a_gibibyte_arrive_and_take_no_memory() {
 
 #[test]
 fn what_is_not_taken_is_not_read() {
+    if !is_alone() {
+        return;
+    }
     let nginx = nginx();
     write(&nginx.folder().join("big"), 64 << 20);
     let gate = Gate::proxying(nginx.address(), "");

@@ -3,6 +3,7 @@
 //! Everything here is blocking and of the standard library, so that no test shares code with what
 //! it tests.
 
+mod alone;
 mod certificates;
 mod client;
 mod dns;
@@ -14,6 +15,7 @@ mod program;
 mod redis;
 mod schema;
 
+pub use alone::is_alone;
 pub use certificates::{Certificates, Issued};
 pub use client::{Client, Response};
 pub use dns::Dns;

