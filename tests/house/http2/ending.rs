@@ -102,3 +102,35 @@ fn a_drain_says_goodbye_and_waits_for_what_was_begun() {
     assert_eq!(draining.join().expect("it ends"), DrainOutcome::Complete);
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 }
+
+/// A request that crosses the goodbye is served, however long it takes, and its answer goes down whole to who is slow.
+#[test]
+fn a_request_that_crosses_the_goodbye_has_its_whole_answer() {
+    const LONG: usize = 300_000;
+    let origin = Origin::scripted(|exchange| {
+        if exchange.head.contains("/slow") {
+            exchange.pause(Duration::from_secs(3));
+        }
+        exchange.write(format!("HTTP/1.1 200 OK\r\nContent-Length: {LONG}\r\n\r\n"))?;
+        exchange.write(vec![b'x'; LONG])
+    });
+    let mut gate = Gate::proxying(origin.address(), "");
+    let mut late = Frames::connect(gate.address());
+    assert_eq!(late.get("/").status, Some(200));
+    // One whose answer is ready, and which takes it only later: the rest waits for its windows.
+    let mut slow = Frames::connect(gate.address());
+    let held = slow.headers(&request("GET", "/", &[]), true);
+    thread::sleep(Duration::from_millis(300));
+
+    let (_never, hurry) = tokio::sync::watch::channel(false);
+    let running = gate.take();
+    let draining = thread::spawn(move || running.drain(Duration::from_secs(10), hurry));
+    assert_eq!(late.goodbye(), Some(0));
+    let stream = late.headers(&request("GET", "/slow", &[]), true);
+    thread::sleep(Duration::from_millis(1_500));
+    for (client, stream) in [(&mut slow, held), (&mut late, stream)] {
+        let answer = client.answer(stream);
+        assert_eq!((answer.status, answer.body.len(), answer.reset), (Some(200), LONG, false));
+    }
+    assert_eq!(draining.join().expect("it ends"), DrainOutcome::Complete);
+}

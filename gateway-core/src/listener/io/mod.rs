@@ -61,6 +61,8 @@ pub(crate) struct GatewayIo {
     deadline: Instant,
     /// By when it has to be gone, though its client does not answer a goodbye.
     goodbye: Option<Instant>,
+    /// Its client has said something since: it is there, and HTTP/2 itself ends the connection behind what is left.
+    is_heard: bool,
     /// When the client must have taken something; `None` while it does.
     write_deadline: Option<Instant>,
     /// Reading and writing never need it at once: a connection that is served has no deadline to
@@ -102,6 +104,7 @@ impl GatewayIo {
             alarm: Alarm::new(),
             deadline,
             goodbye: None,
+            is_heard: false,
             sockets: Arc::new(sockets),
             shared: Arc::new(share(&conn)),
             wire: Some(wire),

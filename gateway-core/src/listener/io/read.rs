@@ -30,6 +30,7 @@ impl GatewayIo {
     /// how many of them Pingora may see.
     fn arrived(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.conn.is_http2() {
+            self.is_heard |= self.goodbye.is_some();
             if self.frames.get_or_insert_with(|| Box::new(Frames::new())).feed(bytes).is_err() {
                 match self.gathered.is_empty() {
                     true => self.refuse(CALM, ConnectionEnd::Flood),
@@ -128,6 +129,7 @@ impl GatewayIo {
         match self.conn.phase() {
             Phase::Busy if !self.conn.is_http2_idle() => {
                 self.silent_since = None;
+                self.goodbye = None;
                 return Poll::Pending;
             }
             Phase::Head => {}
@@ -136,9 +138,13 @@ impl GatewayIo {
                 let requests = Some(self.conn.requests());
                 if std::mem::replace(&mut self.silent_since, requests) != requests {
                     self.deadline = Instant::now() + self.conn.listener.timeouts.idle;
+                    self.goodbye = None;
                 }
-                if self.conn.is_http2() && self.conn.is_draining() {
-                    // It was told, and to have heard it a client has to say so, which it may never do.
+                // What is left of answers is HTTP/2's to know. While any of it moves, or waits, there is no hurry.
+                let waits = self.write_deadline.is_some() || self.unflushed;
+                let is_told = self.conn.is_http2() && self.conn.is_draining();
+                if is_told && !self.is_heard && !waits {
+                    // A client that is there says that it has heard, which others may never do.
                     let latest = *self.goodbye.get_or_insert_with(|| Instant::now() + GOODBYE);
                     self.deadline = self.deadline.min(latest);
                 }

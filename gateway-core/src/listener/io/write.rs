@@ -26,6 +26,7 @@ impl GatewayIo {
         self.conn.set_stalled(written.is_pending());
         if written.is_ready() {
             self.write_deadline = None;
+            self.goodbye = None;
             return written;
         }
         let limit = self.conn.listener.timeouts.write;
