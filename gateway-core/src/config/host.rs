@@ -78,6 +78,13 @@ fn is_label(label: &str) -> bool {
         && !label.ends_with('-')
 }
 
+impl HostPattern {
+    /// Whether it is an address, and no name.
+    pub(crate) fn is_address(&self) -> bool {
+        self.0.starts_with('[') || self.0.parse::<Ipv4Addr>().is_ok()
+    }
+}
+
 impl fmt::Display for HostPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

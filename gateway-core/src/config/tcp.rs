@@ -1,6 +1,6 @@
 //! `listeners[].tcp`: connections that are passed on as they are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use ipnet::IpNet;
 use schemars::JsonSchema;
@@ -52,13 +52,16 @@ pub struct TcpConfig {
 pub struct TcpTimeouts {
     /// Without a byte either way. Default `1h`; it cannot be turned off.
     pub idle: Span,
+    /// The same once one side has said that nothing more comes from it, or is gone. Default `1m`; it cannot be turned
+    /// off, and counts where it is shorter than `idle`.
+    pub half_closed: Span,
     /// In all. Default: no limit.
     pub total: Option<Span>,
 }
 
 impl Default for TcpTimeouts {
     fn default() -> Self {
-        Self { idle: Span::seconds(3600), total: None }
+        Self { idle: Span::seconds(3600), half_closed: Span::seconds(60), total: None }
     }
 }
 
@@ -78,10 +81,19 @@ impl TcpConfig {
         if self.upstream.is_none() && self.sni.is_empty() {
             findings.add(at, "connections go nowhere; write `upstream`, or `sni`");
         }
+        let mut met = HashMap::new();
         for host in self.sni.keys() {
-            if let Err(error) = host.parse::<HostPattern>() {
-                findings.add_at_key(&at.clone().key("sni").key(host), error.to_string());
-            }
+            let fault = match host.parse::<HostPattern>() {
+                Err(error) => error.to_string(),
+                Ok(pattern) if pattern.is_address() => {
+                    "clients ask for no address (RFC 6066, section 3)".to_owned()
+                }
+                Ok(pattern) => match met.insert(pattern, host) {
+                    Some(other) => format!("it is the same name as `{other}`"),
+                    None => continue,
+                },
+            };
+            findings.add_at_key(&at.clone().key("sni").key(host), fault);
         }
         if !self.alpn.is_empty() && !secured {
             let message = "nothing is agreed to where what is secured passes through; write `tls` in the listener";
@@ -95,6 +107,7 @@ impl TcpConfig {
         }
         let timeouts = at.clone().key("timeouts");
         findings.refuse_zero(&timeouts, "idle", self.timeouts.idle);
+        findings.refuse_zero(&timeouts, "half_closed", self.timeouts.half_closed);
         if let Some(total) = self.timeouts.total {
             findings.refuse_zero(&timeouts, "total", total);
         }

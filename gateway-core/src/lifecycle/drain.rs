@@ -50,7 +50,7 @@ pub(super) fn drain(state: &State, limit: Duration, hurry: &watch::Receiver<bool
 fn cut_requests(state: &State) {
     state.watch.cut();
     let began = Instant::now();
-    while state.watch.in_flight().0 > 0 && began.elapsed() < LAST_ANSWERS {
+    while !state.watch.is_empty() && began.elapsed() < LAST_ANSWERS {
         thread::sleep(STEP);
     }
 }

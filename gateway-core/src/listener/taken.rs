@@ -46,7 +46,7 @@ impl AsyncRead for Taken {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.wire).poll_read(cx, buf)
+        self.wire.poll_read_or_end(cx, buf)
     }
 }
 

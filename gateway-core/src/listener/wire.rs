@@ -25,6 +25,20 @@ macro_rules! either {
     };
 }
 
+impl Wire {
+    /// Reads, and takes it for an end if a connection with TLS ends without saying so, as many do. A message that was
+    /// cut short is known by its framing.
+    pub(super) fn poll_read_or_end(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let read = Pin::new(self).poll_read(cx, buf);
+        let is_end = |error: &io::Error| error.kind() == io::ErrorKind::UnexpectedEof;
+        read.map(|read| read.or_else(|error| if is_end(&error) { Ok(()) } else { Err(error) }))
+    }
+}
+
 impl AsRawFd for Wire {
     fn as_raw_fd(&self) -> RawFd {
         match self {
@@ -40,13 +54,7 @@ impl AsyncRead for Wire {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match either!(self, poll_read(cx, buf)) {
-            // Many close without saying so in TLS. A message that was cut short is known by its framing.
-            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                Poll::Ready(Ok(()))
-            }
-            other => other,
-        }
+        either!(self, poll_read(cx, buf))
     }
 }
 

@@ -73,8 +73,16 @@ pub(crate) struct TcpPlan {
     under: HashMap<Box<str>, Arc<Upstream>>,
     allow: Box<[IpNet]>,
     deny: Box<[IpNet]>,
-    pub(crate) idle: Duration,
+    pub(crate) patience: Patience,
     pub(crate) total: Option<Duration>,
+}
+
+/// How long nothing may move on a connection that is no HTTP.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    pub(crate) idle: Duration,
+    /// Once one of its ends has said all, or is gone.
+    pub(crate) half_closed: Duration,
 }
 
 impl TcpPlan {

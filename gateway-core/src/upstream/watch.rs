@@ -68,6 +68,8 @@ struct Slot {
     waits: Arc<ClientWaits>,
     fired: Option<FailureCode>,
     used: bool,
+    /// It is a connection without requests, or has become one.
+    bare: bool,
 }
 
 #[derive(Default)]
@@ -108,6 +110,7 @@ impl Watch {
             waits,
             fired: None,
             used: true,
+            bare: false,
         };
         let mut slots = self.slots(worker);
         let place = match slots.free.pop() {
@@ -135,18 +138,23 @@ impl Watch {
         self.clock.now()
     }
 
-    /// How many requests are in flight, and the age of the oldest.
+    /// How many requests are in flight, and the age of the oldest. Connections that carry none do not count.
     pub(crate) fn in_flight(&self) -> (usize, Duration) {
         let now = self.clock.now();
         let mut count = 0;
         let mut oldest = 0;
         for worker in 0..self.workers.len() {
-            for slot in self.slots(worker).slots.iter().filter(|slot| slot.used) {
+            for slot in self.slots(worker).slots.iter().filter(|slot| slot.used && !slot.bare) {
                 count += 1;
                 oldest = oldest.max(now.saturating_sub(slot.started));
             }
         }
         (count, Duration::from_millis(oldest))
+    }
+
+    /// Whether nothing is in flight, requests or connections that carry none.
+    pub(crate) fn is_empty(&self) -> bool {
+        (0..self.workers.len()).all(|worker| !self.slots(worker).slots.iter().any(|slot| slot.used))
     }
 
     /// Ends every exchange with an upstream now, because the gateway stops.
@@ -241,7 +249,12 @@ impl Watched {
     /// when all are.
     pub(crate) fn unbound(&self) {
         self.total.store(u64::MAX, Ordering::Relaxed);
-        self.with(|slot| (slot.deadline, slot.total) = (u64::MAX, u64::MAX));
+        self.with(|slot| (slot.deadline, slot.total, slot.bare) = (u64::MAX, u64::MAX, true));
+    }
+
+    /// It is no request, but a connection that knows none.
+    pub(crate) fn is_connection(&self) {
+        self.with(|slot| slot.bare = true);
     }
 
     /// From now on this connection carries the request, and an answer is waited for. Says whether

@@ -126,6 +126,7 @@ impl GatewayIo {
             match pingora::time::timeout(left, wire.read_buf(&mut self.ahead)).await {
                 Ok(Ok(1..)) => {}
                 Ok(Ok(0)) | Err(_) => break,
+                Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => break,
                 Ok(Err(error)) => return Err(error),
             }
         }

@@ -175,7 +175,7 @@ impl AsyncRead for GatewayIo {
                 let length = self.ahead.len().min(buf.remaining());
                 buf.put_slice(&self.ahead[..length]);
                 self.ahead.advance(length);
-            } else if self.wire().poll_read(cx, buf)?.is_pending() {
+            } else if self.wire().poll_read_or_end(cx, buf)?.is_pending() {
                 self.conn.set_awaited(true);
                 let held = !self.gathered.is_empty() || self.unflushed;
                 if self.conn.phase() == Phase::Busy && held {

@@ -10,14 +10,18 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::ReadBuf;
 
+use super::side::Side;
 use crate::listener::Alarm;
+use crate::snapshot::Patience;
 
 /// The most that is read at a time.
 const PIECE: usize = 64 * 1024;
 /// How often a direction reads before others have their turn.
 const TURNS: usize = 16;
+/// How often it is looked whether ends are still there that are not read from.
+const LOOK: Duration = Duration::from_secs(1);
 
 thread_local! {
     static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; PIECE].into());
@@ -38,7 +42,10 @@ pub(super) enum Ended {
     /// This one is gone without having said so.
     Gone(End),
     /// Nothing moved for too long.
-    Idle,
+    Idle {
+        /// All that came was passed on.
+        whole: bool,
+    },
 }
 
 /// One direction.
@@ -49,9 +56,24 @@ struct Way {
     at: usize,
     /// Something was written that may not be on its way yet.
     unflushed: bool,
+    /// Something was written since this was last looked at.
+    written: bool,
     /// Nothing more is read.
-    over: bool,
+    over: Option<Over>,
+    /// Where it comes from was told of an end that was not said, at which many break off.
+    provoked: bool,
     state: State,
+}
+
+/// Why nothing more is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Over {
+    /// It was said to be all.
+    Said,
+    /// It ended without a word, where TLS has one for it.
+    Unsaid,
+    /// It broke.
+    Broken,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,7 +82,7 @@ enum State {
     Open,
     /// All that came is passed on, and that it was all.
     Whole,
-    /// It cannot be read from any more.
+    /// It cannot be read from any more. All that came is passed on.
     SourceGone,
     /// It cannot be written to any more.
     SinkGone,
@@ -68,43 +90,58 @@ enum State {
 
 /// Moves bytes until the connections end. `first` was read of the client already. `moved` is told how many bytes went
 /// up and how many down.
-pub(super) async fn carry<C, U>(
+pub(super) async fn carry<C: Side, U: Side>(
     client: &mut C,
     upstream: &mut U,
     first: Vec<u8>,
-    idle: Duration,
+    patience: Patience,
     mut moved: impl FnMut(u64, u64),
-) -> Ended
-where
-    C: AsyncRead + AsyncWrite + Unpin,
-    U: AsyncRead + AsyncWrite + Unpin,
-{
+) -> Ended {
     let mut up = Way { kept: first, ..Way::default() };
     let mut down = Way::default();
     let mut ended = None;
     let mut last = Instant::now();
     let mut alarm = Alarm::new();
+    let mut look = Alarm::new();
+    let mut looked = last;
     poll_fn(|cx| {
-        let (sent, received) = BUFFER.with_borrow_mut(|buffer| {
-            let sent = up.go(cx, client, upstream, buffer);
-            if up.state == State::Whole {
-                ended.get_or_insert(End::Client);
+        loop {
+            let (sent, received) = BUFFER.with_borrow_mut(|buffer| {
+                let sent = up.go(cx, client, upstream, buffer);
+                down.provoked = up.has_ended_unsaid();
+                if up.state == State::Whole {
+                    ended.get_or_insert(End::Client);
+                }
+                (sent, down.go(cx, upstream, client, buffer))
+            });
+            if down.state == State::Whole {
+                ended.get_or_insert(End::Upstream);
             }
-            (sent, down.go(cx, upstream, client, buffer))
-        });
-        if down.state == State::Whole {
-            ended.get_or_insert(End::Upstream);
-        }
-        if sent + received > 0 {
-            moved(sent, received);
-            last = Instant::now();
-        }
-        if let Some(ended) = outcome(up.state, down.state, ended) {
-            return Poll::Ready(ended);
-        }
-        match alarm.poll(last + idle, cx) {
-            Poll::Ready(()) => Poll::Ready(Ended::Idle),
-            Poll::Pending => Poll::Pending,
+            up.provoked = down.has_ended_unsaid();
+            if sent + received > 0 {
+                moved(sent, received);
+            }
+            if std::mem::take(&mut up.written) | std::mem::take(&mut down.written) {
+                last = Instant::now();
+            }
+            if let Some(ended) = outcome(up.state, down.state, ended) {
+                return Poll::Ready(ended);
+            }
+            let one_is_done = [&up, &down].iter().any(|way| way.is_done());
+            let limit = if one_is_done { patience.half_closed } else { patience.idle };
+            if alarm.poll(last + limit.min(patience.idle), cx).is_ready() {
+                return Poll::Ready(given_up(&up, &down));
+            }
+            if up.is_read() && down.is_read() {
+                return Poll::Pending;
+            }
+            // Who is not read from may be gone without anybody hearing of it.
+            if look.poll(looked + LOOK, cx).is_pending() {
+                return Poll::Pending;
+            }
+            looked = Instant::now();
+            up.look(upstream);
+            down.look(client);
         }
     })
     .await
@@ -123,13 +160,28 @@ fn outcome(up: State, down: State, first: Option<End>) -> Option<Ended> {
     })
 }
 
+/// What it means that nothing moved for too long.
+fn given_up(up: &Way, down: &Way) -> Ended {
+    let is_gone =
+        |from: &Way, to: &Way| from.over == Some(Over::Broken) || to.state == State::SinkGone;
+    if is_gone(up, down) {
+        Ended::Gone(End::Client)
+    } else if is_gone(down, up) {
+        Ended::Gone(End::Upstream)
+    } else {
+        Ended::Idle { whole: up.kept.is_empty() && down.kept.is_empty() }
+    }
+}
+
 impl Way {
     /// Moves what can be moved now. Returns how many bytes were taken from where they come from.
-    fn go<F, T>(&mut self, cx: &mut Context<'_>, from: &mut F, to: &mut T, buffer: &mut [u8]) -> u64
-    where
-        F: AsyncRead + Unpin,
-        T: AsyncWrite + Unpin,
-    {
+    fn go<F: Side, T: Side>(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut F,
+        to: &mut T,
+        buffer: &mut [u8],
+    ) -> u64 {
         let mut moved = 0;
         for _ in 0..TURNS {
             if self.state != State::Open || !self.deliver(cx, to) {
@@ -142,12 +194,12 @@ impl Way {
                     self.pass(cx, to, read.filled());
                 }
                 Poll::Ready(outcome) => {
-                    // Many close without saying so in TLS.
-                    let is_end = |error: io::Error| error.kind() == io::ErrorKind::UnexpectedEof;
-                    self.over = true;
-                    if !outcome.map_or_else(is_end, |()| true) {
-                        self.state = State::SourceGone;
-                    }
+                    self.over = Some(match outcome {
+                        Ok(()) => Over::Said,
+                        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Over::Unsaid,
+                        Err(_) if self.provoked => Over::Unsaid,
+                        Err(_) => Over::Broken,
+                    });
                 }
                 Poll::Pending => {
                     self.flush(cx, to);
@@ -161,7 +213,7 @@ impl Way {
     }
 
     /// Writes what is kept, and the end behind it. Whether there is more to read.
-    fn deliver<T: AsyncWrite + Unpin>(&mut self, cx: &mut Context<'_>, to: &mut T) -> bool {
+    fn deliver<T: Side>(&mut self, cx: &mut Context<'_>, to: &mut T) -> bool {
         if !self.kept.is_empty() {
             let kept = std::mem::take(&mut self.kept);
             let at = std::mem::take(&mut self.at);
@@ -174,35 +226,33 @@ impl Way {
                 return false;
             }
         }
-        if !self.over {
-            return true;
-        }
-        match Pin::new(to).poll_shutdown(cx) {
-            Poll::Ready(Ok(())) => self.state = State::Whole,
+        let Some(over) = self.over else { return true };
+        let told = match over {
+            Over::Said => Pin::new(to).poll_shutdown(cx),
+            Over::Unsaid => Pin::new(&mut *to).poll_flush(cx).map_ok(|()| to.end_unsaid()),
+            Over::Broken => Pin::new(to).poll_flush(cx),
+        };
+        self.state = match told {
+            Poll::Pending => return false,
+            // Whoever it would be told to does not matter any more.
+            Poll::Ready(_) if over == Over::Broken => State::SourceGone,
+            Poll::Ready(Ok(())) => State::Whole,
             // It has ended, too, and knows already.
-            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::NotConnected => {
-                self.state = State::Whole;
-            }
-            Poll::Ready(Err(_)) => self.state = State::SinkGone,
-            Poll::Pending => {}
-        }
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::NotConnected => State::Whole,
+            Poll::Ready(Err(_)) => State::SinkGone,
+        };
         false
     }
 
     /// Writes what was just read, and keeps what is not taken.
-    fn pass<T: AsyncWrite + Unpin>(&mut self, cx: &mut Context<'_>, to: &mut T, bytes: &[u8]) {
+    fn pass<T: Side>(&mut self, cx: &mut Context<'_>, to: &mut T, bytes: &[u8]) {
         let written = self.write(cx, to, bytes);
         if self.state == State::Open && written < bytes.len() {
             self.kept = bytes[written..].to_vec();
         }
     }
 
-    fn write<T: AsyncWrite + Unpin>(
-        &mut self,
-        cx: &mut Context<'_>,
-        to: &mut T,
-        bytes: &[u8],
-    ) -> usize {
+    fn write<T: Side>(&mut self, cx: &mut Context<'_>, to: &mut T, bytes: &[u8]) -> usize {
         let mut written = 0;
         while written < bytes.len() {
             match Pin::new(&mut *to).poll_write(cx, &bytes[written..]) {
@@ -212,7 +262,7 @@ impl Way {
                 }
                 Poll::Ready(Ok(more)) => {
                     written += more;
-                    self.unflushed = true;
+                    (self.unflushed, self.written) = (true, true);
                 }
                 Poll::Pending => break,
             }
@@ -220,7 +270,7 @@ impl Way {
         written
     }
 
-    fn flush<T: AsyncWrite + Unpin>(&mut self, cx: &mut Context<'_>, to: &mut T) {
+    fn flush<T: Side>(&mut self, cx: &mut Context<'_>, to: &mut T) {
         if !self.unflushed {
             return;
         }
@@ -229,6 +279,27 @@ impl Way {
             Poll::Ready(Err(_)) => self.state = State::SinkGone,
             Poll::Pending => {}
         }
+    }
+
+    /// Notes that nobody is there to take anything.
+    fn look<T: Side>(&mut self, to: &T) {
+        if self.state == State::Open && to.is_gone() {
+            self.state = State::SinkGone;
+        }
+    }
+
+    /// Whether what comes is read, and it would be noticed if that broke.
+    fn is_read(&self) -> bool {
+        self.state == State::Open && self.over.is_none() && self.kept.is_empty()
+    }
+
+    fn has_ended_unsaid(&self) -> bool {
+        self.state == State::Whole && self.over == Some(Over::Unsaid)
+    }
+
+    /// Whether nothing more can move, or nothing more than what is kept.
+    fn is_done(&self) -> bool {
+        self.state != State::Open || self.over == Some(Over::Broken)
     }
 }
 
@@ -239,6 +310,14 @@ mod tests {
     use super::*;
 
     const LONG: Duration = Duration::from_secs(60);
+
+    impl Side for DuplexStream {
+        fn end_unsaid(&self) {}
+
+        fn is_gone(&self) -> bool {
+            false
+        }
+    }
 
     /// Moves between what comes back as its two far ends.
     fn carried(
@@ -251,7 +330,8 @@ mod tests {
         let carrying = tokio::spawn(async move {
             let (mut up, mut down) = (0, 0);
             let moved = |more_up, more_down| (up, down) = (up + more_up, down + more_down);
-            let ended = carry(&mut near, &mut far, first, idle, moved).await;
+            let patience = Patience { idle, half_closed: LONG };
+            let ended = carry(&mut near, &mut far, first, patience, moved).await;
             (ended, up, down)
         });
         (client, server, carrying)
@@ -300,7 +380,7 @@ mod tests {
             client.write_all(b"x").await.unwrap();
             server.read_exact(&mut [0]).await.unwrap();
         }
-        assert_eq!(carrying.await.unwrap(), (Ended::Idle, 6, 0));
+        assert_eq!(carrying.await.unwrap(), (Ended::Idle { whole: true }, 6, 0));
         assert!(began.elapsed() >= Duration::from_millis(680), "{:?}", began.elapsed());
     }
 }

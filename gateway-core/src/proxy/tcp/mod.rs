@@ -3,26 +3,29 @@
 mod carry;
 mod hello;
 mod reach;
+mod side;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use futures_util::FutureExt;
 use smallvec::SmallVec;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use self::carry::{End, Ended, carry};
 use self::hello::{Hello, Said};
 use self::reach::reach;
+use self::side::break_off;
 use super::Shared;
 use crate::listener::{Arrived, Relay, Wire};
-use crate::snapshot::{ListenerPlan, TcpPlan};
+use crate::snapshot::{ListenerPlan, Patience, TcpPlan};
 use crate::telemetry::{
     AttemptRecord, ConnectionRecord, EndedBy, FailureCode, HandshakeFailure, ListenerMetrics,
     Telemetry, observe_attempt,
 };
-use crate::upstream::{Cut, Line, Upstream};
+use crate::upstream::{Cut, Line, Upstream, Wire as UpstreamWire};
 
 /// Passes connections on; one a worker.
 pub(crate) struct TcpRelay {
@@ -97,25 +100,29 @@ impl Relay for TcpRelay {
             fit = fit => fit,
             _ = draining.wait_for(|draining| *draining) => Err(FailureCode::G3.into()),
         };
-        let (idle, total) = (plan.idle, plan.total);
+        let limits = (plan.patience, plan.total);
         // What it says may be long out of date when the connection ends.
         drop(listener);
         let (failure, by) = match fit {
             Err(Unfit::Silent) => return,
-            Err(Unfit::Failed(code)) => (Some(code), None),
+            Err(Unfit::Failed(code)) => (Some(code), by(code)),
             Ok((client, first, upstream)) => {
                 passage.upstream = Some(upstream.clone());
-                let ended = self.pass_on(&mut passage, client, first, &upstream, (idle, total));
-                match ended.await {
-                    Ok(ended) => outcome(ended),
-                    Err(FailureCode::G3) => (Some(FailureCode::G3), Some(EndedBy::Drain)),
-                    Err(FailureCode::X7) => (Some(FailureCode::X7), Some(EndedBy::Total)),
-                    Err(code) => (Some(code), None),
-                }
+                let ended = self.pass_on(&mut passage, client, first, &upstream, limits);
+                ended.await.map_or_else(|code| (Some(code), by(code)), outcome)
             }
         };
         passage.finish(failure, by, &self.shared.telemetry);
         drop(permit);
+    }
+}
+
+/// By what an end came that was none of the connections' own.
+fn by(code: FailureCode) -> Option<EndedBy> {
+    match code {
+        FailureCode::G3 => Some(EndedBy::Drain),
+        FailureCode::X7 => Some(EndedBy::Total),
+        _ => None,
     }
 }
 
@@ -129,7 +136,7 @@ fn outcome(ended: Ended) -> (Option<FailureCode>, Option<EndedBy>) {
         Ended::Closed(end) => (None, Some(by(end))),
         Ended::Gone(End::Client) => (Some(FailureCode::D2), Some(EndedBy::Client)),
         Ended::Gone(End::Upstream) => (Some(FailureCode::X2), Some(EndedBy::Upstream)),
-        Ended::Idle => (None, Some(EndedBy::Idle)),
+        Ended::Idle { .. } => (None, Some(EndedBy::Idle)),
     }
 }
 
@@ -144,9 +151,10 @@ impl TcpRelay {
         mut client: Wire,
         first: Vec<u8>,
         upstream: &Arc<Upstream>,
-        (idle, total): (Duration, Option<Duration>),
+        (patience, total): (Patience, Option<Duration>),
     ) -> Result<Ended, FailureCode> {
         let watched = self.shared.watch.begin(self.worker, Arc::default());
+        watched.is_connection();
         if let Some(total) = total {
             watched.limit_total(total.saturating_sub(passage.started.elapsed()));
         }
@@ -155,15 +163,35 @@ impl TcpRelay {
         if !watched.attach(line, FailureCode::G3, Duration::MAX) {
             return Err(watched.fired().unwrap_or(FailureCode::G3));
         }
-        let passing = async {
-            let mut reached = reach(passage, upstream, self.worker, &watched).await?;
-            let wire = &mut reached.wire;
-            let moved = |up, down| passage.moved(up, down);
-            Ok(carry(&mut client, wire, first, idle, moved).await)
+        let why = || watched.fired().unwrap_or(FailureCode::G3);
+        let mut reached = tokio::select! {
+            reached = reach(passage, upstream, self.worker, &watched) => reached?,
+            () = cut.comes() => return Err(why()),
         };
-        tokio::select! {
-            ended = passing => ended,
-            () = cut.comes() => Err(watched.fired().unwrap_or(FailureCode::G3)),
+        let moved = |up, down| passage.moved(up, down);
+        let ended = tokio::select! {
+            ended = carry(&mut client, &mut reached.wire, first, patience, moved) => Ok(ended),
+            () = cut.comes() => Err(why()),
+        };
+        part(client, reached.wire, ended.ok()).await;
+        ended
+    }
+}
+
+/// Leaves both ends in such a way that neither takes what it has for more than it is.
+async fn part(mut client: Wire, mut upstream: UpstreamWire, ended: Option<Ended>) {
+    match ended {
+        Some(Ended::Closed(_)) => {}
+        Some(Ended::Gone(End::Client)) => break_off(upstream, true).await,
+        Some(Ended::Gone(End::Upstream)) => break_off(client, true).await,
+        Some(Ended::Idle { whole: true }) => {
+            // Nothing waits to be written, so nothing has to be waited for.
+            let _ = client.shutdown().now_or_never();
+            let _ = upstream.shutdown().now_or_never();
+        }
+        Some(Ended::Idle { whole: false }) | None => {
+            break_off(client, false).await;
+            break_off(upstream, false).await;
         }
     }
 }
@@ -180,6 +208,7 @@ impl Passage {
         if let Some(tls) = &listener.tls {
             let (stream, secured) = tls.accept(tcp).await.map_err(|failure| match failure {
                 HandshakeFailure::Closed => Unfit::Silent,
+                HandshakeFailure::Timeout => Unfit::Failed(FailureCode::D4),
                 _ => Unfit::Failed(FailureCode::D5),
             })?;
             self.server_name = secured.server_name;
@@ -189,7 +218,11 @@ impl Passage {
             return Ok((Wire::Plain(tcp), Vec::new()));
         }
         let asked = tokio::time::timeout(listener.timeouts.handshake, asked(&mut tcp)).await;
-        let (name, first) = asked.map_err(|_| FailureCode::D4)??;
+        let asked = asked.map_err(|_| FailureCode::D4)?;
+        if let Err(Unfit::Silent) = asked {
+            self.metrics.failed_to_shake(HandshakeFailure::Closed);
+        }
+        let (name, first) = asked?;
         self.moved(first.len() as u64, 0);
         match name {
             Some(name) => self.server_name = name,

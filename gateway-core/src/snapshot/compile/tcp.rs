@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::config::TcpConfig;
-use crate::snapshot::TcpPlan;
+use crate::snapshot::{Patience, TcpPlan};
 use crate::upstream::Upstream;
 
 pub(super) fn plan(config: &TcpConfig, upstreams: &[Arc<Upstream>]) -> TcpPlan {
@@ -18,7 +18,10 @@ pub(super) fn plan(config: &TcpConfig, upstreams: &[Arc<Upstream>]) -> TcpPlan {
         under: under.into_iter().map(|(host, to)| (host[2..].into(), to)).collect(),
         allow: config.allow.as_slice().into(),
         deny: config.deny.as_slice().into(),
-        idle: config.timeouts.idle.into(),
+        patience: Patience {
+            idle: config.timeouts.idle.into(),
+            half_closed: config.timeouts.half_closed.into(),
+        },
         total: config.timeouts.total.map(Into::into),
     }
 }

@@ -39,11 +39,15 @@ impl Wire {
         Self { sockets: sockets(tls.get_ref().0), line: Line::Tls(Box::new(tls)) }
     }
 
-    fn tcp(&self) -> &TcpStream {
+    pub(crate) fn tcp(&self) -> &TcpStream {
         match &self.line {
             Line::Plain(tcp) => tcp,
             Line::Tls(tls) => tls.get_ref().0,
         }
+    }
+
+    pub(crate) fn is_tls(&self) -> bool {
+        matches!(self.line, Line::Tls(_))
     }
 
     /// Whether HTTP/2 was agreed on in the handshake.
