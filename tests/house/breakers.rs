@@ -106,9 +106,11 @@ fn it_opens_refuses_probes_and_closes() {
         let refused = client.response();
         assert_eq!((refused.status, refused.header("retry-after")), (503, Some("1")));
     }
-    let line = gate.log(8)[7].clone();
-    assert_eq!((&line["failure"], &line["ended_by"]), (&"U9".into(), &"fuse".into()));
-    assert_eq!(gate.log(8)[7]["attempts"], 0);
+    // Lines of answers that follow each other closely may change places.
+    let log = gate.log(8);
+    let refused: Vec<_> = log.iter().filter(|line| line["failure"] == "U9").collect();
+    assert_eq!(refused.len(), 2);
+    assert_eq!((&refused[1]["ended_by"], &refused[1]["attempts"]), (&"fuse".into(), &0.into()));
     // All routes to the upstream are behind it, others are not.
     assert_eq!(gate.get("/slow/0").status, 503);
     assert_eq!(gate.get("/other").status, 200);

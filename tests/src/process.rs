@@ -23,8 +23,9 @@ pub fn gateway_binary() -> PathBuf {
             let folder = own.ancestors().nth(2).expect("tests lie in a folder of their profile");
             let released = folder.ends_with("release");
             let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+            // Of the whole workspace, so that what it is made of has the features that it has been built with already.
             let built = Command::new(cargo)
-                .args(["build", "--quiet", "--package", "gateway-bin", "--bin", "gateway"])
+                .args(["build", "--quiet", "--workspace", "--bin", "gateway"])
                 .args(released.then_some("--release"))
                 .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
                 .status();
