@@ -3,12 +3,14 @@
 mod admin;
 mod breaker;
 mod check;
+mod drain;
 mod logs;
 mod plugins;
 mod reload;
 mod routes;
 mod run;
 mod schema;
+mod status;
 mod upstreams;
 mod version;
 
@@ -38,6 +40,10 @@ enum Command {
     Check(check::Check),
     /// Tell a running gateway to read its config again
     Reload(reload::Reload),
+    /// Have a running gateway finish what it serves, and end
+    Drain(drain::Drain),
+    /// Tell how a running gateway is doing; exit code 1 where it is not ready
+    Status(status::Status),
     /// List the routes with their plugins
     Routes(routes::Routes),
     /// List a running gateway's upstreams and the state of their endpoints
@@ -79,6 +85,8 @@ fn main() -> ExitCode {
         Command::Run(config) => return run::run(&config),
         Command::Check(check) => check.run(),
         Command::Reload(reload) => reload.run(),
+        Command::Drain(drain) => drain.run(),
+        Command::Status(status) => status.run(),
         Command::Routes(routes) => routes.run(),
         Command::Upstreams(upstreams) => upstreams.run(),
         Command::Endpoint(call) => call.run(),

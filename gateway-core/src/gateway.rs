@@ -8,7 +8,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::config::{AdminConfig, Faults, Loaded};
-use crate::lifecycle::{self, DrainOutcome, Running, StartError};
+use crate::lifecycle::{self, Asked, DrainOutcome, Running, StartError};
 use crate::plugin::{Plugin, Registry, Spec};
 use crate::reload::{Builder, Source};
 use crate::snapshot::Snapshot;
@@ -166,10 +166,12 @@ impl Signals {
 
     async fn serve(&mut self, running: Running) -> ExitCode {
         let running = Arc::new(running);
+        let mut asked = std::pin::pin!(running.asked());
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => break,
                 _ = self.interrupt.recv() => break,
+                Asked::Drain = &mut asked => break,
                 _ = self.hangup.recv() => {
                     let running = running.clone();
                     // The outcome is logged and can be read at the admin address.

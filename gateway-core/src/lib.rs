@@ -27,5 +27,6 @@ pub use gateway::{
     Checked, EXIT_ADDRESS, EXIT_CONFIG, EXIT_FAILED, EXIT_WARNINGS, Gateway, GatewayBuilder,
 };
 pub use grpc::GrpcForm;
-pub use lifecycle::{DrainOutcome, Running, StartError};
+pub use lifecycle::{Asked, DrainOutcome, Running, StartError};
 pub use proxy::failure_status;
+pub use reload::ReloadError;

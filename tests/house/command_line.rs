@@ -620,6 +620,40 @@ fn a_second_sigterm_ends_at_once_and_the_cut_request_is_recorded() {
 }
 
 #[test]
+fn a_drain_that_is_asked_for_serves_on_for_as_long_as_others_take_to_notice() {
+    let config = saying("x").replace("drain_timeout: 5s", "drain_timeout: 5s, drain_delay: 1500ms");
+    let mut run = Run::start(&config);
+    let call = |folder: &TempDir, word: &str| {
+        let told = gateway(folder, &[word, "--admin", &run.admin, "--token-file", "token"]);
+        (code(&told), stdout(&told) + &String::from_utf8_lossy(&told.stderr))
+    };
+    std::fs::write(run.folder.path().join("token"), "no\n").expect("it can be written");
+    let (refused, told) = call(&run.folder, "drain");
+    assert!(refused == 1 && told.contains("403"), "{told}");
+    let (ready, told) = call(&run.folder, "status");
+    assert_eq!(ready, 0, "{told}");
+    let pid = run.process.id();
+    for part in [
+        &format!("ready, process {pid}, version "),
+        "revision 1, ",
+        "listener public at 127.0.0.1:",
+    ] {
+        assert!(told.contains(part), "{told}");
+    }
+    std::fs::write(run.folder.path().join("token"), "s3cret\n").expect("it can be written");
+    let began = Instant::now();
+    assert_eq!(call(&run.folder, "drain"), (0, "draining; it ends when it is done\n".to_owned()));
+    while began.elapsed() < Duration::from_millis(1_200) {
+        assert_eq!(run.admin("/health/ready").status, 503);
+        assert_eq!(run.get().text(), "x", "it serves on");
+    }
+    let (ready, told) = call(&run.folder, "status");
+    assert!(ready == 1 && told.starts_with("draining, "), "{told}");
+    assert_eq!(run.process.wait().code(), Some(0));
+    assert!(began.elapsed() >= Duration::from_millis(1_400), "{:?}", began.elapsed());
+}
+
+#[test]
 fn sighup_reloads_and_a_bad_config_leaves_the_one_in_force() {
     let mut run = Run::start(&saying("first"));
 

@@ -2,7 +2,7 @@
 
 mod abuse;
 mod ending;
-mod frames;
+pub(crate) mod frames;
 
 use std::path::Path;
 use std::process::Command;

@@ -35,6 +35,7 @@ mod rooms;
 mod routes;
 mod shared_limits;
 mod sick_endpoints;
+mod sockets;
 mod tcp;
 mod telemetry;
 mod tls;

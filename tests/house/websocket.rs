@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use gateway_core::Gateway;
+use gateway_core::{DrainOutcome, Gateway};
 use gateway_tests::{Certificates, Client, Gate, Program, eventually};
 
 struct House {
@@ -144,7 +144,7 @@ fn what_is_silent_for_too_long_ends_with_a_goodbye() {
 }
 
 #[test]
-fn a_drain_says_goodbye_and_waits_for_nobody_else() {
+fn a_drain_leaves_conversations_their_time_and_says_goodbye_then() {
     let mut house = house("", "");
     let numbers: Vec<String> = (0..3).map(|_| house.hold()).collect();
     for number in &numbers {
@@ -159,19 +159,23 @@ fn a_drain_says_goodbye_and_waits_for_nobody_else() {
     let running = house.gate.take();
     let began = Instant::now();
     let hurry = tokio::sync::watch::channel(false).1;
-    let ended = std::thread::spawn(move || running.drain(Duration::from_secs(10), hurry));
+    let ended = std::thread::spawn(move || running.drain(Duration::from_secs(5), hurry));
+    while began.elapsed() < Duration::from_millis(2_200) {
+        assert_eq!(house.tell(&format!("say {} still", numbers[0])), "still");
+    }
     for number in &numbers {
         assert_eq!(house.tell(&format!("ended {number}")), "1001");
     }
-    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    assert!((2_400..4_000).contains(&began.elapsed().as_millis()), "{:?}", began.elapsed());
     slow.send(*b"llo");
+    // It says goodbye, too.
+    slow.send([0x88, 0x82, 0, 0, 0, 0, 3, 0xe9]);
     // What was said back, and the goodbye.
     let mut said = vec![0x88, 2, 3, 0xe9];
     let rest = slow.rest();
     assert!(rest.ends_with(&said) || rest.starts_with(&said), "{rest:?}");
     said.clear();
-    ended.join().expect("it ends");
-    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    assert_eq!(ended.join().expect("it ends"), DrainOutcome::Complete);
     let lines = std::fs::read_to_string(log).expect("there is a log");
     assert_eq!(lines.matches("\"http.response.status_code\":101").count(), 4, "{lines}");
     assert!(!lines.contains("failure"), "{lines}");

@@ -67,6 +67,14 @@ impl Client {
         Self::over(TcpStream::connect(address).expect("the gateway accepts"))
     }
 
+    /// Connects, if anybody listens there.
+    ///
+    /// # Errors
+    /// Nobody does.
+    pub fn try_connect(address: SocketAddr) -> io::Result<Self> {
+        TcpStream::connect(address).map(Self::over)
+    }
+
     /// Connects from this address of the loopback network.
     ///
     /// # Panics

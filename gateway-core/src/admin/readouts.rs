@@ -80,9 +80,18 @@ fn ready(state: &State) -> Reply {
 
 fn status(state: &State, snapshot: &Snapshot) -> Value {
     let (in_flight, oldest) = state.watch.in_flight();
+    let listeners = snapshot.listeners().iter().map(|listener| {
+        let address = state.sockets.address(listener);
+        json!({ "name": &*listener.name, "address": address.map(|address| address.to_string()) })
+    });
     json!({
         "ready": state.is_ready(),
+        "version": env!("CARGO_PKG_VERSION"),
+        "pid": std::process::id(),
+        "uptime_ms": u64::try_from(state.started.elapsed().as_millis()).unwrap_or(u64::MAX),
         "revision": snapshot.revision,
+        "last_reload": state.reloader.last(),
+        "listeners": listeners.collect::<Vec<_>>(),
         "connections": state.connections.open(),
         "requests_in_flight": in_flight,
         "oldest_request_ms": u64::try_from(oldest.as_millis()).unwrap_or(u64::MAX),

@@ -19,7 +19,8 @@ use tokio::sync::Semaphore;
 use super::access::Caller;
 use super::{breakers, endpoints, readouts};
 use crate::config::Secret;
-use crate::lifecycle::State;
+use crate::lifecycle::{Asked, State};
+use crate::reload::ReloadError;
 
 /// Connections to the admin address at one time; more wait.
 const CONNECTIONS: usize = 64;
@@ -107,7 +108,11 @@ async fn answer(request: &Request<Incoming>, state: &Arc<State>, caller: &Caller
             };
             done.unwrap_or_else(|detail| problem(StatusCode::BAD_REQUEST, &detail))
         }
-        (&Method::POST, "/reload") => forbidden(),
+        (&Method::POST, "/drain") if caller.may_change(request.headers()) => {
+            state.asked.send_replace(Some(Asked::Drain));
+            json(StatusCode::ACCEPTED, &json!({ "draining": true }))
+        }
+        (&Method::POST, "/reload" | "/drain") => forbidden(),
         (&Method::POST | &Method::DELETE, _) if is_change(path) => forbidden(),
         _ if readouts::read(path, state).is_some() => {
             not_allowed("this can only be read", "GET, HEAD")
@@ -124,7 +129,7 @@ fn is_change(path: &str) -> bool {
 /// What cannot be read is a call, or nothing.
 fn unreadable(path: &str) -> Reply {
     match path {
-        "/reload" => not_allowed("this is a call", "POST"),
+        "/reload" | "/drain" => not_allowed("this is a call", "POST"),
         _ if is_change(path) => not_allowed("this is a call", "POST, DELETE"),
         _ => problem(StatusCode::NOT_FOUND, &format!("there is nothing at {path}")),
     }
@@ -135,12 +140,19 @@ async fn reload(state: &Arc<State>) -> Reply {
     let outcome = tokio::task::spawn_blocking(move || turn.reloader.reload()).await;
     match outcome {
         Ok(Ok(revision)) => json(StatusCode::OK, &json!({ "revision": revision })),
-        Ok(Err(faults)) => {
-            let status = StatusCode::UNPROCESSABLE_ENTITY;
-            let faults: Vec<_> = faults.iter().collect();
+        Ok(Err(error)) => {
+            let (status, title) = match &error {
+                ReloadError::Config(_) => {
+                    (StatusCode::UNPROCESSABLE_ENTITY, "The config has faults; nothing has changed")
+                }
+                ReloadError::Address(_) => {
+                    (StatusCode::CONFLICT, "An address cannot be bound; nothing has changed")
+                }
+            };
+            let faults: Vec<_> = error.faults().collect();
             let body = json!({
                 "status": status.as_u16(),
-                "title": "The config has faults; nothing has changed",
+                "title": title,
                 "faults": faults,
             });
             typed(status, "application/problem+json", body.to_string())

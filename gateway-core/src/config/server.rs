@@ -16,6 +16,9 @@ use super::units::Span;
 pub struct ServerConfig {
     /// Threads that serve requests: `auto` (one a core, the default) or 1 to 1024.
     pub workers: Workers,
+    /// How long to serve on after readiness has turned to 503, before listeners close: as long as balancers in front take
+    /// to notice. Default 0.
+    pub drain_delay: Span,
     /// How long requests in flight may take to finish after the gateway is told to stop. Default `30s`.
     pub drain_timeout: Span,
     /// Most connections from clients at a time, all listeners together. Default 100000.
@@ -25,7 +28,12 @@ pub struct ServerConfig {
 
 impl Default for ServerConfig {
     fn default() -> Self {
-        Self { workers: Workers::Auto, drain_timeout: Span::seconds(30), connections: 100_000 }
+        Self {
+            workers: Workers::Auto,
+            drain_delay: Span::seconds(0),
+            drain_timeout: Span::seconds(30),
+            connections: 100_000,
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use super::State;
+use crate::listener::parting;
 
 /// How long an idle connection is left open once a drain has begun. A client that is just sending
 /// on it would see a reset; after this it has had its answer and a `Connection: close`.
@@ -23,12 +24,14 @@ pub enum DrainOutcome {
     Cut(usize),
 }
 
-/// Closes the listeners, lets requests finish, and returns when the last connection has ended.
+/// Says that it is leaving, closes the listeners, lets requests finish, and returns when the last connection has ended.
 pub(super) fn drain(state: &State, limit: Duration, hurry: &watch::Receiver<bool>) -> DrainOutcome {
+    state.leaving.send_replace(true);
+    pause(state, hurry);
     let began = Instant::now();
     tracing::info!(connections = state.connections.open(), ?limit, "draining");
-    state.draining.send_replace(true);
-    state.closing.send_replace(true);
+    state.sockets.drain();
+    let mut parted = false;
     while state.connections.open() > 0 {
         let waited = began.elapsed();
         if waited >= limit || *hurry.borrow() {
@@ -40,10 +43,26 @@ pub(super) fn drain(state: &State, limit: Duration, hurry: &watch::Receiver<bool
         if waited >= IDLE_GRACE.min(limit / 2) && !*state.idle.borrow() {
             state.idle.send_replace(true);
         }
+        if waited >= parting(limit) && !parted {
+            parted = true;
+            state.sockets.part();
+        }
         thread::sleep(STEP);
     }
     tracing::info!("drained");
     DrainOutcome::Complete
+}
+
+/// Serves on while whoever sends requests here finds out that others are to have them.
+fn pause(state: &State, hurry: &watch::Receiver<bool>) {
+    let delay = Duration::from(state.snapshots.load().config.server.drain_delay);
+    if !delay.is_zero() {
+        tracing::info!(?delay, "not ready any more; serving on");
+    }
+    let began = Instant::now();
+    while began.elapsed() < delay && !*hurry.borrow() {
+        thread::sleep(STEP);
+    }
 }
 
 /// Ends what still runs by its ordinary error path, so that it is answered and recorded.

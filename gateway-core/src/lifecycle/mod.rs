@@ -6,12 +6,12 @@ mod worker;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use crate::listener::{BindError, Connections};
-use crate::reload::Reloader;
+use crate::listener::{BindError, Connections, Sockets};
+use crate::reload::{ReloadError, Reloader};
 use crate::snapshot::SnapshotHandle;
 use crate::telemetry::Telemetry;
 use crate::upstream::Watch;
@@ -46,10 +46,12 @@ pub(crate) struct State {
     pub(crate) connections: Arc<Connections>,
     pub(crate) watch: Arc<Watch>,
     pub(crate) plugins: Vec<(&'static str, crate::plugin::Class)>,
-    /// No more connection may begin.
-    pub(crate) closing: watch::Sender<bool>,
-    /// Connections end after their next answer.
-    pub(crate) draining: watch::Sender<bool>,
+    pub(crate) sockets: Arc<Sockets>,
+    pub(crate) started: Instant,
+    /// What whoever runs the gateway was asked for at the admin address.
+    pub(crate) asked: watch::Sender<Option<Asked>>,
+    /// Requests are not welcome any more, though they may still be served.
+    pub(crate) leaving: watch::Sender<bool>,
     /// Connections that wait for a request end now.
     pub(crate) idle: watch::Sender<bool>,
     /// Workers end now, whatever they do.
@@ -59,14 +61,20 @@ pub(crate) struct State {
 impl State {
     /// Whether requests are welcome: the snapshot serves and no drain has begun.
     pub(crate) fn is_ready(&self) -> bool {
-        !*self.draining.borrow() && !*self.closing.borrow()
+        !*self.leaving.borrow()
     }
+}
+
+/// What whoever runs a gateway may be asked for at the admin address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// To drain, and to end then.
+    Drain,
 }
 
 /// A gateway that serves. Dropping it ends it at once; [`drain`](Self::drain) ends it well.
 pub struct Running {
     state: Arc<State>,
-    listeners: Vec<(Arc<str>, SocketAddr)>,
     admin: Option<String>,
     workers: Vec<std::thread::JoinHandle<()>>,
 }
@@ -74,12 +82,16 @@ pub struct Running {
 impl Running {
     /// The address that a listener is bound to; its port is the real one where the config says 0.
     pub fn address(&self, listener: &str) -> Option<SocketAddr> {
-        self.listeners.iter().find(|(name, _)| **name == *listener).map(|(_, address)| *address)
+        let snapshot = self.state.snapshots.load();
+        self.state.sockets.address(snapshot.listener(listener)?)
     }
 
-    /// The listeners' names and addresses.
-    pub fn listeners(&self) -> impl Iterator<Item = (&str, SocketAddr)> {
-        self.listeners.iter().map(|(name, address)| (&**name, *address))
+    /// The listeners' names and addresses, as they are now.
+    pub fn listeners(&self) -> Vec<(Arc<str>, SocketAddr)> {
+        let snapshot = self.state.snapshots.load();
+        let listeners = snapshot.listeners().iter();
+        let bound = |listener| self.state.sockets.address(listener);
+        listeners.filter_map(|one| Some((one.name.clone(), bound(one)?))).collect()
     }
 
     /// The admin address as it is bound, if there is one.
@@ -95,9 +107,22 @@ impl Running {
     /// Reads the config again and swaps. Blocks while the snapshot is built.
     ///
     /// # Errors
-    /// Every fault in the new config; nothing has changed then.
-    pub fn reload(&self) -> Result<crate::snapshot::Revision, crate::config::Faults> {
+    /// Every fault in the new config, or an address of it that cannot be bound; nothing has changed then.
+    pub fn reload(&self) -> Result<crate::snapshot::Revision, ReloadError> {
         self.state.reloader.reload()
+    }
+
+    /// Comes back when somebody who may has asked for something at the admin address, at once if it was before. It is
+    /// for whoever runs the gateway to do it.
+    pub fn asked(&self) -> impl Future<Output = Asked> + Send + use<> {
+        let mut asked = self.state.asked.subscribe();
+        async move {
+            match asked.wait_for(Option::is_some).await.map(|asked| *asked) {
+                Ok(Some(asked)) => asked,
+                // Nobody is left who could ask.
+                _ => std::future::pending().await,
+            }
+        }
     }
 
     /// Opens the access log's file again, after it was moved away.
@@ -115,8 +140,8 @@ impl Running {
         self.state.watch.in_flight()
     }
 
-    /// Stops accepting, lets requests finish for at most `limit`, and ends. Blocks until then, or
-    /// until `hurry` turns true.
+    /// Says that it is not ready, serves on for as long as `server.drain_delay` says, stops accepting, lets requests
+    /// finish for at most `limit`, and ends. Blocks until then, or until `hurry` turns true.
     pub fn drain(mut self, limit: Duration, hurry: watch::Receiver<bool>) -> DrainOutcome {
         let outcome = drain::drain(&self.state, limit, &hurry);
         self.end();
@@ -124,7 +149,8 @@ impl Running {
     }
 
     fn end(&mut self) {
-        self.state.closing.send_replace(true);
+        self.state.leaving.send_replace(true);
+        self.state.sockets.drain();
         self.state.stopping.send_replace(true);
         for worker in self.workers.drain(..) {
             // A worker that panicked has already said so.

@@ -1,7 +1,8 @@
 //! From a config to a gateway that serves: everything that can fail is tried before it does.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -9,7 +10,7 @@ use tokio::sync::watch;
 use super::worker::Worker;
 use super::{Running, StartError, State};
 use crate::admin;
-use crate::listener::{Acceptor, Bound, bind};
+use crate::listener::{Acceptor, Sockets};
 use crate::proxy::Shared;
 use crate::reload::{Builder, Reloader};
 use crate::snapshot::SnapshotHandle;
@@ -28,18 +29,15 @@ pub(crate) fn start(builder: Builder) -> Result<Running, StartError> {
     }
     let snapshot = builder.compile(&loaded)?;
     builder.surroundings(&loaded)?;
-    let bound = snapshot
-        .listeners()
-        .iter()
-        .map(|listener| bind(&listener.name, listener.address))
-        .collect::<Result<Vec<Bound>, _>>()?;
     let config = snapshot.config.clone();
+    let workers = crate::reload::workers(&config);
+    let sockets = Arc::<Sockets>::default();
+    let prepared = sockets.prepare(&snapshot, workers)?;
     let admin = config.admin.as_ref().map(admin::bind).transpose()?;
     let system = |what| move |source| StartError::System { what, source };
     let telemetry = Telemetry::start(builder.metrics.clone(), &config, &snapshot.concealed)
         .map_err(system("cannot open the access log"))?;
     let telemetry = Arc::new(telemetry);
-    let workers = crate::reload::workers(&config);
     let stopping = watch::Sender::new(false);
     let watch = Watch::start(workers).map_err(system("cannot start a thread"))?;
     let (control, runtime) =
@@ -47,8 +45,15 @@ pub(crate) fn start(builder: Builder) -> Result<Running, StartError> {
     builder.installed(&snapshot, &runtime);
     let plugins = builder.registry.iter().map(|spec| (spec.kind, spec.class)).collect();
     let snapshots = SnapshotHandle::new(snapshot);
-    let reloader =
-        Reloader::new(Arc::new(builder), snapshots.clone(), runtime.clone(), telemetry.clone());
+    let reloader = Reloader {
+        builder: Arc::new(builder),
+        snapshots: snapshots.clone(),
+        sockets: sockets.clone(),
+        runtime: runtime.clone(),
+        telemetry: telemetry.clone(),
+        last: Mutex::default(),
+        turn: Mutex::default(),
+    };
     let state = Arc::new(State {
         snapshots,
         reloader,
@@ -56,30 +61,31 @@ pub(crate) fn start(builder: Builder) -> Result<Running, StartError> {
         connections: Arc::default(),
         watch,
         plugins,
-        closing: watch::Sender::new(false),
-        draining: watch::Sender::new(false),
+        sockets,
+        started: Instant::now(),
+        asked: watch::Sender::new(None),
+        leaving: watch::Sender::new(false),
         idle: watch::Sender::new(false),
         stopping,
     });
     let mut running = Running {
-        listeners: bound.iter().map(|one| (one.listener.clone(), one.address)).collect(),
         admin: admin.as_ref().map(|admin| admin.address().to_owned()),
         workers: vec![control],
         state: state.clone(),
     };
+    let mut hands = Vec::new();
     for index in 0..workers {
-        let started = worker(index, &state, &bound, config.server.connections)
-            .and_then(Worker::start)
-            .map_err(system("cannot start a worker"))?;
-        running.workers.push(started);
+        let worker = worker(index, &state, config.server.connections);
+        let (thread, hand) = worker.start().map_err(system("cannot start a worker"))?;
+        running.workers.push(thread);
+        hands.push(hand);
     }
+    state.sockets.accepted_by(hands);
     if let Some(admin) = admin {
         tracing::info!(address = admin.address(), "admin calls are answered");
         admin.serve(&state, &runtime).map_err(system("cannot start the admin server"))?;
     }
-    for (name, address) in running.listeners() {
-        tracing::info!(listener = name, %address, "listening");
-    }
+    state.sockets.install(prepared, Duration::ZERO, &runtime);
     Ok(running)
 }
 
@@ -96,33 +102,20 @@ fn control(mut stopping: watch::Receiver<bool>) -> std::io::Result<(JoinHandle<(
     Ok((thread, handle))
 }
 
-fn worker(
-    index: usize,
-    state: &State,
-    bound: &[Bound],
-    max_connections: usize,
-) -> std::io::Result<Worker> {
-    let listeners = bound
-        .iter()
-        .map(|one| Ok((one.listener.clone(), one.socket.try_clone()?)))
-        .collect::<std::io::Result<_>>()?;
-    Ok(Worker {
+fn worker(index: usize, state: &State, max_connections: usize) -> Worker {
+    Worker {
         index,
-        listeners,
         shared: Shared {
             snapshots: state.snapshots.clone(),
             telemetry: state.telemetry.clone(),
             watch: state.watch.clone(),
-            draining: state.draining.subscribe(),
         },
         acceptor: Acceptor {
             snapshots: state.snapshots.clone(),
             connections: state.connections.clone(),
             max_connections,
-            closing: state.closing.subscribe(),
-            draining: state.draining.subscribe(),
         },
         idle: state.idle.subscribe(),
         stopping: state.stopping.subscribe(),
-    })
+    }
 }

@@ -10,9 +10,10 @@ use pingora::protocols::http::v2::server::default_h2_options;
 use pingora::server::configuration::ServerConf;
 use pingora::services::listening::Service;
 use pingora_proxy::{HttpProxy, ProcessCustomSession, ProxyServiceBuilder};
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 
-use crate::listener::Acceptor;
+use crate::listener::{Acceptor, Accepts, Socket};
 use crate::proxy::{GatewayProxy, Shared, TcpRelay};
 use crate::upstream::Connector;
 
@@ -34,42 +35,57 @@ pub(crate) type Proxy = HttpProxy<GatewayProxy, Connector>;
 /// What one worker serves.
 pub(super) struct Worker {
     pub(super) index: usize,
-    pub(super) listeners: Vec<(Arc<str>, TcpListener)>,
     pub(super) shared: Shared,
     pub(super) acceptor: Acceptor,
     pub(super) idle: watch::Receiver<bool>,
     pub(super) stopping: watch::Receiver<bool>,
 }
 
-impl Worker {
-    /// Starts the thread.
-    pub(super) fn start(self) -> io::Result<JoinHandle<()>> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let listeners = {
-            let _inside = runtime.enter();
-            let to_tokio =
-                |(name, socket)| io::Result::Ok((name, tokio::net::TcpListener::from_std(socket)?));
-            self.listeners.into_iter().map(to_tokio).collect::<io::Result<Vec<_>>>()?
-        };
-        let (index, shared, acceptor) = (self.index, self.shared, self.acceptor);
-        let (mut idle, mut stopping) = (self.idle, self.stopping);
-        let serve = async move {
-            let relay = Arc::new(TcpRelay::new(index, shared.clone()));
-            let proxy = Arc::new(proxy(index, shared));
-            for (name, socket) in listeners {
-                tokio::spawn(acceptor.clone().run(name, socket, (proxy.clone(), relay.clone())));
+/// Where a worker is told of the sockets that it accepts on.
+struct Hand {
+    runtime: Handle,
+    acceptor: Acceptor,
+    proxy: Arc<Proxy>,
+    relay: Arc<TcpRelay>,
+}
+
+impl Accepts for Hand {
+    fn accept(&self, socket: Arc<Socket>, listener: TcpListener) {
+        let by = (self.proxy.clone(), self.relay.clone());
+        let acceptor = self.acceptor.clone();
+        self.runtime.spawn(async move {
+            match tokio::net::TcpListener::from_std(listener) {
+                Ok(listener) => acceptor.run(socket, listener, by).await,
+                Err(error) => tracing::error!(?socket, %error, "this worker cannot accept"),
             }
-            let idle_proxy = proxy.clone();
+        });
+    }
+}
+
+impl Worker {
+    /// Starts the thread. What comes back with it is where it is told of sockets.
+    pub(super) fn start(self) -> io::Result<(JoinHandle<()>, Box<dyn Accepts>)> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let Self { index, shared, acceptor, mut idle, mut stopping } = self;
+        let _inside = runtime.enter();
+        let relay = Arc::new(TcpRelay::new(index, shared.clone()));
+        let proxy = Arc::new(proxy(index, shared));
+        let hand =
+            Hand { runtime: runtime.handle().clone(), acceptor, proxy: proxy.clone(), relay };
+        drop(_inside);
+        let serve = async move {
             tokio::spawn(async move {
                 if idle.wait_for(|idle| *idle).await.is_ok() {
-                    ServerApp::cleanup(&*idle_proxy).await;
+                    ServerApp::cleanup(&*proxy).await;
                 }
             });
             // An error means that the gateway is gone: the same as being told to stop.
             let _ = stopping.wait_for(|stopping| *stopping).await;
         };
         let name = format!("gateway-worker-{index}");
-        std::thread::Builder::new().name(name).spawn(move || runtime.block_on(serve))
+        let thread =
+            std::thread::Builder::new().name(name).spawn(move || runtime.block_on(serve))?;
+        Ok((thread, Box::new(hand)))
     }
 }
 

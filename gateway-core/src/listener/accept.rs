@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use pingora::apps::ServerApp;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
 
 use super::arrive::{Arrived, Coming, Relay};
 use super::conn::Conn;
 use super::io::GatewayIo;
 use super::permit::Connections;
+use super::sockets::{Accepting, Socket};
 use super::wire::Wire;
 use crate::snapshot::{ListenerPlan, SnapshotHandle};
 use crate::telemetry::Refusal;
@@ -27,49 +27,68 @@ pub(crate) struct Acceptor {
     pub(crate) connections: Arc<Connections>,
     /// The most connections of all listeners together.
     pub(crate) max_connections: usize,
-    /// True from the moment no more connection may begin.
-    pub(crate) closing: watch::Receiver<bool>,
-    /// True from the moment connections are to end after their next answer. Never marked as seen
-    /// here, so that a connection that comes to look at it late still sees the change.
-    pub(crate) draining: watch::Receiver<bool>,
 }
 
 impl Acceptor {
-    /// Accepts on `socket` until the gateway closes. Connections of HTTP are the proxy's, others the relay's.
+    /// Accepts on `socket` until that is over. Connections of HTTP are the proxy's, others the relay's.
     pub(crate) async fn run<P, R>(
         self,
-        name: Arc<str>,
-        socket: TcpListener,
+        socket: Arc<Socket>,
+        listener: TcpListener,
         (proxy, relay): (Arc<P>, Arc<R>),
     ) where
         P: ServerApp + Send + Sync + 'static,
         R: Relay,
     {
-        let mut closing = self.closing.clone();
+        let mut accepting = socket.accepting();
         loop {
             let accepted = tokio::select! {
                 biased;
-                _ = closing.wait_for(|closing| *closing) => return,
-                accepted = socket.accept() => accepted,
+                _ = accepting.wait_for(|accepting| *accepting != Accepting::Yes) => break,
+                accepted = listener.accept() => accepted,
             };
-            let snapshot = self.snapshots.load();
-            let Some(listener) = snapshot.listener(&name) else { return };
-            match accepted {
-                Ok((tcp, peer)) => self.admit(tcp, peer, listener, (&proxy, &relay)),
-                Err(error) if is_of_one_connection(&error) => {}
-                Err(error) => {
-                    listener.metrics.refused(Refusal::Descriptors);
-                    tracing::error!(listener = %name, %error, "cannot accept; trying again soon");
-                    tokio::time::sleep(EXHAUSTED_PAUSE).await;
-                }
+            if let Err(error) = self.take(accepted, &socket, (&proxy, &relay)) {
+                tracing::error!(?socket, %error, "cannot accept; trying again soon");
+                tokio::time::sleep(EXHAUSTED_PAUSE).await;
             }
         }
+        // Those that the kernel has let in already are served, too.
+        let Ok(waiting) = listener.into_std() else { return };
+        while let Ok((tcp, peer)) = waiting.accept() {
+            let tcp = tcp.set_nonblocking(true).and_then(|()| TcpStream::from_std(tcp));
+            let _ = self.take(tcp.map(|tcp| (tcp, peer)), &socket, (&proxy, &relay));
+        }
+    }
+
+    /// # Errors
+    /// Nobody can be accepted now.
+    fn take<P, R>(
+        &self,
+        accepted: io::Result<(TcpStream, SocketAddr)>,
+        socket: &Arc<Socket>,
+        by: (&Arc<P>, &Arc<R>),
+    ) -> io::Result<()>
+    where
+        P: ServerApp + Send + Sync + 'static,
+        R: Relay,
+    {
+        let Some((_, listener)) = socket.serving(self.snapshots.load()) else { return Ok(()) };
+        match accepted {
+            Ok((tcp, peer)) => self.admit(tcp, peer, socket, &listener, by),
+            Err(error) if is_of_one_connection(&error) => {}
+            Err(error) => {
+                listener.metrics.refused(Refusal::Descriptors);
+                return Err(error);
+            }
+        }
+        Ok(())
     }
 
     fn admit<P, R>(
         &self,
         tcp: TcpStream,
         peer: SocketAddr,
+        socket: &Arc<Socket>,
         listener: &Arc<ListenerPlan>,
         (proxy, relay): (&Arc<P>, &Arc<R>),
     ) where
@@ -86,19 +105,22 @@ impl Acceptor {
         let Ok(local) = tcp.local_addr() else { return };
         // Only a connection that is already gone has no such option.
         let _ = tcp.set_nodelay(true);
-        let draining = self.draining.clone();
-        let arrived = Arrived { tcp, peer, local, listener: listener.clone(), permit };
+        let draining = socket.draining();
+        let (socket, listener) = (socket.clone(), listener.clone());
+        let arrived = Arrived { tcp, peer, local, socket, listener, permit };
+        let listener = &arrived.listener;
         if listener.tcp.is_none() && !speaks && listener.tls.is_none() {
-            let Arrived { tcp, listener, permit, .. } = arrived;
+            let Arrived { tcp, socket, listener, permit, .. } = arrived;
             let proxy = proxy.clone();
-            let conn = Arc::new(Conn::new(listener, peer, local, None, draining.clone()));
+            let conn = Arc::new(Conn::new(socket, listener, peer, local, None));
             let io = GatewayIo::new(Wire::Plain(tcp), conn, permit);
             tokio::spawn(async move { proxy.process_new(Box::new(io), &draining).await });
             return;
         }
+        let is_tcp = listener.tcp.is_some();
         let coming = Coming { arrived, speaks };
-        let mut cut = self.draining.clone();
-        if listener.tcp.is_some() {
+        let mut cut = draining.clone();
+        if is_tcp {
             let relay = relay.clone();
             tokio::spawn(async move {
                 let arrived = tokio::select! {
@@ -113,7 +135,7 @@ impl Acceptor {
         }
         let proxy = proxy.clone();
         tokio::spawn(async move {
-            let arriving = async { coming.introduced().await?.secured(&draining).await };
+            let arriving = async { coming.introduced().await?.secured().await };
             // Who is not through with the handshake when the gateway drains is served no more.
             let io = tokio::select! {
                 io = arriving => io,

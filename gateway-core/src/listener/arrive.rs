@@ -5,12 +5,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::net::TcpStream;
-use tokio::sync::watch;
 
 use super::conn::Conn;
 use super::io::GatewayIo;
 use super::permit::Permit;
 use super::proxy_header::{self, Malformed, Said};
+use super::sockets::Socket;
 use super::wire::Wire;
 use crate::snapshot::ListenerPlan;
 use crate::telemetry::ConnectionEnd;
@@ -34,6 +34,8 @@ pub(crate) struct Arrived {
     /// The client.
     pub(crate) peer: SocketAddr,
     pub(crate) local: SocketAddr,
+    /// What it came on.
+    pub(crate) socket: Arc<Socket>,
     pub(crate) listener: Arc<ListenerPlan>,
     /// To be held for as long as the connection.
     pub(crate) permit: Permit,
@@ -46,7 +48,7 @@ impl Coming {
         if !speaks {
             return Some(arrived);
         }
-        let Arrived { mut tcp, mut peer, mut local, listener, permit } = arrived;
+        let Arrived { mut tcp, mut peer, mut local, socket, listener, permit } = arrived;
         let read = proxy_header::read(&mut tcp);
         let said = tokio::time::timeout(listener.timeouts.handshake, read).await;
         match said {
@@ -58,7 +60,7 @@ impl Coming {
             }
         }
         match permit.of(peer.ip(), listener.limits.connections_per_client) {
-            Ok(permit) => Some(Arrived { tcp, peer, local, listener, permit }),
+            Ok(permit) => Some(Arrived { tcp, peer, local, socket, listener, permit }),
             Err(why) => {
                 listener.metrics.refused(why);
                 None
@@ -69,8 +71,8 @@ impl Coming {
 
 impl Arrived {
     /// Secures it, if it is to be, for requests.
-    pub(super) async fn secured(self, draining: &watch::Receiver<bool>) -> Option<GatewayIo> {
-        let Self { tcp, peer, local, listener, permit } = self;
+    pub(super) async fn secured(self) -> Option<GatewayIo> {
+        let Self { tcp, peer, local, socket, listener, permit } = self;
         let (wire, secured) = match &listener.tls {
             None => (Wire::Plain(tcp), None),
             Some(tls) => {
@@ -78,7 +80,7 @@ impl Arrived {
                 (Wire::Tls(Box::new(stream)), Some(secured))
             }
         };
-        let conn = Arc::new(Conn::new(listener, peer, local, secured, draining.clone()));
+        let conn = Arc::new(Conn::new(socket, listener, peer, local, secured));
         Some(GatewayIo::new(wire, conn, permit))
     }
 }

@@ -21,6 +21,29 @@ pub struct BindError {
     pub source: io::Error,
 }
 
+impl BindError {
+    /// Says so where it is the gateway itself that holds the address: a socket for all addresses holds each.
+    pub(crate) fn held_by<'a>(mut self, mut open: impl Iterator<Item = &'a Bound>) -> Self {
+        let is_all = |address: &SocketAddr| address.ip().is_unspecified();
+        let overlaps = |other: &&Bound| {
+            other.address.port() == self.address.port()
+                && (is_all(&other.address) || is_all(&self.address))
+        };
+        if self.source.kind() == io::ErrorKind::AddrInUse
+            && let Some(holder) = open.find(overlaps)
+        {
+            self.source = io::Error::new(
+                io::ErrorKind::AddrInUse,
+                format!(
+                    "the running gateway holds {} for it or another listener; only a restart can change one to the other",
+                    holder.address
+                ),
+            );
+        }
+        self
+    }
+}
+
 /// A bound address, ready to accept.
 #[derive(Debug)]
 pub struct Bound {

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use http::HeaderValue;
-use tokio::sync::watch;
 
+use super::sockets::Socket;
 use super::taken::{Taker, Waiting};
 use crate::routing::LastHost;
 use crate::snapshot::ListenerPlan;
@@ -43,7 +43,8 @@ pub(crate) struct Conn {
     pub(crate) local: SocketAddr,
     /// What TLS says of it, if it is secured.
     pub(crate) secured: Option<Arc<Secured>>,
-    draining: watch::Receiver<bool>,
+    /// What it came on.
+    pub(crate) socket: Arc<Socket>,
     phase: AtomicU8,
     requests: AtomicU32,
     /// Whether the current head has become a request.
@@ -73,18 +74,18 @@ pub(crate) struct Introduction {
 
 impl Conn {
     pub(crate) fn new(
+        socket: Arc<Socket>,
         listener: Arc<ListenerPlan>,
         peer: SocketAddr,
         local: SocketAddr,
         secured: Option<Secured>,
-        draining: watch::Receiver<bool>,
     ) -> Self {
         Self {
             listener,
             peer,
             local,
             secured: secured.map(Arc::new),
-            draining,
+            socket,
             phase: AtomicU8::new(Phase::Head as u8),
             requests: AtomicU32::new(0),
             claimed: AtomicBool::new(false),
@@ -146,8 +147,8 @@ impl Conn {
     }
 
     /// Whether it has to end, like all connections.
-    pub(super) fn is_draining(&self) -> bool {
-        *self.draining.borrow()
+    pub(crate) fn is_draining(&self) -> bool {
+        self.socket.is_draining()
     }
 
     /// Whether it speaks HTTP/2 and no stream is being served.

@@ -15,6 +15,7 @@ mod head;
 mod io;
 mod permit;
 mod proxy_header;
+mod sockets;
 mod taken;
 mod wire;
 
@@ -26,5 +27,6 @@ pub(crate) use arrive::{Arrived, Relay};
 pub(crate) use conn::{ClientWaits, Conn, Introduction};
 pub(crate) use io::connection;
 pub(crate) use permit::Connections;
+pub(crate) use sockets::{Accepts, Parting, Socket, Sockets, parting};
 pub(crate) use taken::{Taken, Taker};
 pub(crate) use wire::Wire;

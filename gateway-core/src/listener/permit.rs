@@ -57,6 +57,8 @@ impl Connections {
         if let Some(count) = listeners.get(name) {
             return count.clone();
         }
+        // Those that came and went are forgotten with the next that comes.
+        listeners.retain(|_, count| Arc::strong_count(count) > 1);
         listeners.entry(name.clone()).or_default().clone()
     }
 }

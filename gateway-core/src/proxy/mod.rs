@@ -35,7 +35,6 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
-use tokio::sync::watch;
 
 pub use failure::status as failure_status;
 pub(crate) use tcp::TcpRelay;
@@ -58,7 +57,6 @@ pub(crate) struct Shared {
     pub(crate) snapshots: SnapshotHandle,
     pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) watch: Arc<Watch>,
-    pub(crate) draining: watch::Receiver<bool>,
 }
 
 /// The gateway as Pingora sees it; one a worker.
@@ -73,10 +71,6 @@ const GOODBYES: u32 = 3;
 impl GatewayProxy {
     pub(crate) fn new(worker: usize, shared: Shared) -> Self {
         Self { worker, shared }
-    }
-
-    fn is_draining(&self) -> bool {
-        *self.shared.draining.borrow()
     }
 
     /// What to call an error: what the watch or a plugin ended it with, else what Pingora says.
@@ -172,11 +166,12 @@ impl ProxyHttp for GatewayProxy {
             return Error::e_explain(ErrorType::InternalError, "a connection of another listener");
         };
         let requests = conn.begin_request();
-        let snapshot = self.shared.snapshots.load();
-        let listener = snapshot.listener_now(&conn.listener).unwrap_or(&conn.listener).clone();
+        let Some((snapshot, listener)) = conn.socket.serving(self.shared.snapshots.load()) else {
+            return Error::e_explain(ErrorType::InternalError, "a connection of no listener");
+        };
         let http2 = session.is_http2();
         let last = listener.limits.requests_per_connection.is_some_and(|max| requests >= max);
-        if last || self.is_draining() {
+        if last || conn.is_draining() {
             session.set_keepalive(None);
         }
         session.set_read_timeout(Some(listener.timeouts.body_read));
@@ -455,7 +450,7 @@ impl ProxyHttp for GatewayProxy {
         if bodiless {
             open.answer_complete();
         }
-        if closes || self.is_draining() {
+        if closes || open.conn.is_draining() {
             session.set_keepalive(None);
         }
         open.source = StatusSource::Upstream;

@@ -10,6 +10,7 @@ use std::time::SystemTime;
 use tokio::runtime::Handle;
 
 use crate::config::{AdminAddress, Config, ConfigPath, Fault, Faults, Loaded, LogOutput};
+use crate::listener::Sockets;
 use crate::plugin::Registry;
 use crate::snapshot::{Compiler, Revision, Snapshot, SnapshotHandle, Store, compile};
 use crate::telemetry::{Metrics, ReloadOutcome, Telemetry};
@@ -131,39 +132,52 @@ pub struct LastReload {
     pub faults: Vec<Fault>,
 }
 
+/// Why a reload changed nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    /// The config is not one that can run, or that can follow the one in force without a restart.
+    #[error(transparent)]
+    Config(#[from] Faults),
+    /// An address of it cannot be bound.
+    #[error("{0}")]
+    Address(Fault),
+}
+
+impl ReloadError {
+    /// What is wrong, each with its place.
+    pub fn faults(&self) -> impl Iterator<Item = &Fault> {
+        let (faults, address) = match self {
+            Self::Config(faults) => (Some(faults), None),
+            Self::Address(fault) => (None, Some(fault)),
+        };
+        faults.into_iter().flat_map(Faults::iter).chain(address)
+    }
+}
+
+impl From<Fault> for ReloadError {
+    fn from(fault: Fault) -> Self {
+        Self::Config(fault.into())
+    }
+}
+
 /// Replaces the snapshot in force, one reload at a time.
-pub struct Reloader {
-    builder: Arc<Builder>,
-    snapshots: SnapshotHandle,
-    runtime: Handle,
-    telemetry: Arc<Telemetry>,
-    last: Mutex<Option<LastReload>>,
-    turn: Mutex<()>,
+pub(crate) struct Reloader {
+    pub(crate) builder: Arc<Builder>,
+    pub(crate) snapshots: SnapshotHandle,
+    pub(crate) sockets: Arc<Sockets>,
+    /// What plugins' tasks run on.
+    pub(crate) runtime: Handle,
+    pub(crate) telemetry: Arc<Telemetry>,
+    pub(crate) last: Mutex<Option<LastReload>>,
+    pub(crate) turn: Mutex<()>,
 }
 
 impl Reloader {
-    /// A reloader for the gateway that serves `snapshots`. Plugins' tasks run on `runtime`.
-    pub fn new(
-        builder: Arc<Builder>,
-        snapshots: SnapshotHandle,
-        runtime: Handle,
-        telemetry: Arc<Telemetry>,
-    ) -> Self {
-        Self {
-            builder,
-            snapshots,
-            runtime,
-            telemetry,
-            last: Mutex::default(),
-            turn: Mutex::default(),
-        }
-    }
-
     /// Reads the source again, builds the whole snapshot, then swaps. Blocks while it builds.
     ///
     /// # Errors
     /// Every fault; nothing has changed then.
-    pub fn reload(&self) -> Result<Revision, Faults> {
+    pub(crate) fn reload(&self) -> Result<Revision, ReloadError> {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let outcome = self.replace();
         let result = if outcome.is_ok() { ReloadOutcome::Success } else { ReloadOutcome::Failure };
@@ -173,11 +187,11 @@ impl Reloader {
                 tracing::info!(revision = revision.number, digest = revision.digest, "reloaded");
                 Vec::new()
             }
-            Err(faults) => {
-                for fault in faults.iter() {
+            Err(error) => {
+                for fault in error.faults() {
                     tracing::error!(%fault, "reload refused; nothing has changed");
                 }
-                faults.iter().cloned().collect()
+                error.faults().cloned().collect()
             }
         };
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(LastReload {
@@ -189,24 +203,33 @@ impl Reloader {
     }
 
     /// How the last reload went; `None` before there was one.
-    pub fn last(&self) -> Option<LastReload> {
+    pub(crate) fn last(&self) -> Option<LastReload> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn replace(&self) -> Result<Revision, Faults> {
+    fn replace(&self) -> Result<Revision, ReloadError> {
         let loaded = self.builder.load()?;
         refuse_restart(&self.snapshots.load().config, &loaded)?;
         self.builder.surroundings(&loaded)?;
         let snapshot = self.builder.compile(&loaded)?;
         let log = self.telemetry.prepare(&loaded.config, &snapshot.concealed).map_err(|error| {
             let path = ConfigPath::root().key("access_log").key("output");
-            Faults::from(loaded.document.fault(&path, error.to_string()))
+            loaded.document.fault(&path, error.to_string())
+        })?;
+        let config = &loaded.config;
+        let prepared = self.sockets.prepare(&snapshot, workers(config)).map_err(|error| {
+            let mut listeners = config.listeners.iter();
+            let index = listeners.position(|one| one.name == *error.listener).unwrap_or_default();
+            let path = ConfigPath::root().key("listeners").index(index).key("address");
+            ReloadError::Address(loaded.document.fault(&path, error.to_string()))
         })?;
         let revision = snapshot.revision.clone();
         // From here on nothing fails.
+        self.sockets.leave(&prepared, &self.snapshots.load());
         let before = self.snapshots.replace(snapshot);
         self.telemetry.install(log);
         self.builder.installed(&self.snapshots.load(), &self.runtime);
+        self.sockets.install(prepared, config.server.drain_timeout.into(), &self.runtime);
         drop(before);
         Ok(revision)
     }
@@ -247,21 +270,6 @@ fn refuse_restart(running: &Config, loaded: &Loaded) -> Result<(), Faults> {
     }
     if admin_differs(next, running) {
         refuse(root.clone().key("admin"), "`admin`");
-    }
-    let address = |config: &Config, name: &str| {
-        config.listeners.iter().find(|held| held.name == name).map(|held| held.address)
-    };
-    for (index, listener) in next.listeners.iter().enumerate() {
-        if address(running, &listener.name) != Some(listener.address) {
-            refuse(root.clone().key("listeners").index(index), "the listeners and their addresses");
-        }
-    }
-    let removed = running.listeners.iter().filter(|held| address(next, &held.name).is_none());
-    for listener in removed {
-        refuse(
-            root.clone().key("listeners"),
-            &format!("that there is a listener `{}`", listener.name),
-        );
     }
     Faults::refuse_any(faults)
 }

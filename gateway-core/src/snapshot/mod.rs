@@ -1,6 +1,7 @@
 //! `Snapshot`: what runs. Built whole from a config, never changed, replaced in one swap.
 
 mod compile;
+mod socket_key;
 mod store;
 mod tasks;
 
@@ -22,6 +23,7 @@ use crate::tls::TlsPlan;
 use crate::upstream::{Breaker, Each, Upstream};
 
 pub use compile::{Compiler, compile};
+pub(crate) use socket_key::SocketKey;
 pub use store::Store;
 
 /// The number and digest of a config.
@@ -251,12 +253,9 @@ impl Snapshot {
         chains.flat_map(|chain| chain.plugins()).map(|plugin| &*plugin.name).collect()
     }
 
-    /// A listener as it is configured here, which it may have been in an earlier snapshot.
-    pub(crate) fn listener_now(&self, before: &Arc<ListenerPlan>) -> Option<&Arc<ListenerPlan>> {
-        match self.listeners.get(usize::from(before.index)) {
-            Some(now) if Arc::ptr_eq(now, before) => Some(now),
-            _ => self.listener(&before.name),
-        }
+    /// Whose listener a socket is.
+    pub(crate) fn listener_on(&self, socket: &SocketKey) -> Option<&Arc<ListenerPlan>> {
+        self.listeners.iter().find(|listener| socket.is_of(listener))
     }
 
     /// The listener of this name.

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// A HEADERS or CONTINUATION frame holds no more unless its receiver allows it.
 const FRAME: usize = 16_384;
@@ -23,25 +23,25 @@ const END_STREAM: u8 = 1;
 const ACK: u8 = 1;
 const END_HEADERS: u8 = 4;
 
-pub(super) type Field = (String, String);
+pub(crate) type Field = (String, String);
 
 /// A connection.
-pub(super) struct Frames {
+pub(crate) struct Frames {
     tcp: TcpStream,
     last: u32,
 }
 
 /// What became of a stream.
 #[derive(Debug, Default)]
-pub(super) struct Answer {
-    pub(super) status: Option<u16>,
-    pub(super) body: Vec<u8>,
+pub(crate) struct Answer {
+    pub(crate) status: Option<u16>,
+    pub(crate) body: Vec<u8>,
     /// The stream, or the connection with it, ended in an error.
-    pub(super) reset: bool,
+    pub(crate) reset: bool,
 }
 
 /// The fields of a request to `test.example`.
-pub(super) fn request(method: &str, path: &str, fields: &[(&str, &str)]) -> Vec<Field> {
+pub(crate) fn request(method: &str, path: &str, fields: &[(&str, &str)]) -> Vec<Field> {
     let pseudo =
         [(":method", method), (":scheme", "http"), (":authority", "test.example"), (":path", path)];
     let all = pseudo.iter().chain(fields);
@@ -50,7 +50,7 @@ pub(super) fn request(method: &str, path: &str, fields: &[(&str, &str)]) -> Vec<
 
 impl Frames {
     #[track_caller]
-    pub(super) fn connect(address: SocketAddr) -> Self {
+    pub(crate) fn connect(address: SocketAddr) -> Self {
         let mut frames = Self::over(address);
         frames.tcp.write_all(PREFACE).expect("the gateway takes the preface");
         frames.begin()
@@ -58,7 +58,7 @@ impl Frames {
 
     /// Connects with each byte of the preface in a packet of its own.
     #[track_caller]
-    pub(super) fn connect_slowly(address: SocketAddr) -> Self {
+    pub(crate) fn connect_slowly(address: SocketAddr) -> Self {
         let mut frames = Self::over(address);
         for byte in PREFACE {
             frames.tcp.write_all(&[*byte]).expect("the gateway takes the preface");
@@ -92,13 +92,13 @@ impl Frames {
 
     /// A GET request and what becomes of it.
     #[track_caller]
-    pub(super) fn get(&mut self, path: &str) -> Answer {
+    pub(crate) fn get(&mut self, path: &str) -> Answer {
         let stream = self.headers(&request("GET", path, &[]), true);
         self.answer(stream)
     }
 
     /// Opens a stream with these fields, in as many frames as they need, and returns its number.
-    pub(super) fn headers(&mut self, fields: &[Field], end: bool) -> u32 {
+    pub(crate) fn headers(&mut self, fields: &[Field], end: bool) -> u32 {
         self.last = self.last.wrapping_add(2);
         let block: Vec<u8> = fields.iter().flat_map(literal).collect();
         let mut parts = block.chunks(FRAME).peekable();
@@ -112,7 +112,7 @@ impl Frames {
         self.last
     }
 
-    pub(super) fn data(&mut self, stream: u32, bytes: &[u8], end: bool) {
+    pub(crate) fn data(&mut self, stream: u32, bytes: &[u8], end: bool) {
         self.write(DATA, if end { END_STREAM } else { 0 }, stream, bytes);
     }
 
@@ -121,7 +121,7 @@ impl Frames {
     /// # Panics
     /// It does not end in time.
     #[track_caller]
-    pub(super) fn answer(&mut self, stream: u32) -> Answer {
+    pub(crate) fn answer(&mut self, stream: u32) -> Answer {
         let mut answer = Answer::default();
         loop {
             let (kind, flags, of, payload) = match self.read() {
@@ -166,7 +166,7 @@ impl Frames {
     }
 
     /// A head that puts a long field into the dynamic table, and names it again and again (RFC 7541, section 6.1).
-    pub(super) fn bomb(&mut self, fields: &[Field]) {
+    pub(crate) fn bomb(&mut self, fields: &[Field]) {
         self.last = self.last.wrapping_add(2);
         let mut block: Vec<u8> = fields.iter().flat_map(literal).collect();
         let long = vec![b'x'; 3_900];
@@ -184,13 +184,13 @@ impl Frames {
     }
 
     /// A stream that is opened and given up at once.
-    pub(super) fn give_up(&mut self, fields: &[Field]) {
+    pub(crate) fn give_up(&mut self, fields: &[Field]) {
         let stream = self.headers(fields, true);
         self.write(RST_STREAM, 0, stream, &[0, 0, 0, 8]);
     }
 
     /// The same frame again and again, up to `most` times, or until nobody takes any more.
-    pub(super) fn flood(&mut self, kind: u8, flags: u8, payload: &[u8], most: usize) {
+    pub(crate) fn flood(&mut self, kind: u8, flags: u8, payload: &[u8], most: usize) {
         let stream = if [SETTINGS, PING].contains(&kind) { 0 } else { self.last };
         let frames = framed(kind, flags, stream, payload).repeat(100);
         for _ in 0..most / 100 {
@@ -201,7 +201,7 @@ impl Frames {
     }
 
     /// The error that the gateway says goodbye with, if it does.
-    pub(super) fn goodbye(&mut self) -> Option<u32> {
+    pub(crate) fn goodbye(&mut self) -> Option<u32> {
         while let Ok((kind, _, _, payload)) = self.read() {
             if kind == GOAWAY {
                 return payload

@@ -13,13 +13,14 @@ use futures_util::FutureExt;
 use smallvec::SmallVec;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 
 use self::carry::{End, Ended, carry};
 use self::hello::{Hello, Said};
 use self::reach::reach;
 use self::side::break_off;
 use super::Shared;
-use crate::listener::{Arrived, Relay, Wire};
+use crate::listener::{Arrived, Parting, Relay, Wire};
 use crate::snapshot::{ListenerPlan, Patience, TcpPlan};
 use crate::telemetry::{
     AttemptRecord, ConnectionRecord, EndedBy, FailureCode, HandshakeFailure, ListenerMetrics,
@@ -70,7 +71,7 @@ impl TcpRelay {
 
 impl Relay for TcpRelay {
     async fn take(self: Arc<Self>, arrived: Arrived) {
-        let Arrived { tcp, peer, local, listener, permit } = arrived;
+        let Arrived { tcp, peer, local, socket, listener, permit } = arrived;
         let Some(plan) = &listener.tcp else { return };
         let mut passage = Passage {
             listener: listener.name.clone(),
@@ -86,7 +87,7 @@ impl Relay for TcpRelay {
             received: 0,
             sent: 0,
         };
-        let mut draining = self.shared.draining.clone();
+        let mut draining = socket.draining();
         let fit = async {
             if !plan.admits(peer.ip()) {
                 return Err(FailureCode::P4.into());
@@ -108,7 +109,8 @@ impl Relay for TcpRelay {
             Err(Unfit::Failed(code)) => (Some(code), by(code)),
             Ok((client, first, upstream)) => {
                 passage.upstream = Some(upstream.clone());
-                let ended = self.pass_on(&mut passage, client, first, &upstream, limits);
+                let parting = socket.parting();
+                let ended = self.pass_on(&mut passage, client, first, &upstream, (limits, parting));
                 ended.await.map_or_else(|code| (Some(code), by(code)), outcome)
             }
         };
@@ -151,7 +153,7 @@ impl TcpRelay {
         mut client: Wire,
         first: Vec<u8>,
         upstream: &Arc<Upstream>,
-        (patience, total): (Patience, Option<Duration>),
+        ((patience, total), mut parting): ((Patience, Option<Duration>), watch::Receiver<Parting>),
     ) -> Result<Ended, FailureCode> {
         let watched = self.shared.watch.begin(self.worker, Arc::default());
         watched.is_connection();
@@ -171,6 +173,7 @@ impl TcpRelay {
         let moved = |up, down| passage.moved(up, down);
         let ended = tokio::select! {
             ended = carry(&mut client, &mut reached.wire, first, patience, moved) => Ok(ended),
+            _ = parting.wait_for(|parting| *parting == Parting::Cut) => Err(FailureCode::G3),
             () = cut.comes() => Err(why()),
         };
         part(client, reached.wire, ended.ok()).await;

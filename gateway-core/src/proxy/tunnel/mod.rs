@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use super::Shared;
 use super::exchange::Open;
 use super::record::{Seen, finish};
-use crate::listener::Taken;
+use crate::listener::{Parting, Taken};
 use crate::telemetry::FailureCode;
 use crate::upstream::{Cut, Upgraded};
 use frame::{Frames, goodbye};
@@ -94,7 +94,7 @@ impl Tunnel {
             Some(open.watched.fired().unwrap_or(FailureCode::D1))
         } else {
             written = Some(&response);
-            let moving = moved(taken, io, &moves, idle, shared.draining.clone());
+            let moving = moved(taken, io, &moves, idle, open.conn.socket.parting());
             tokio::select! {
                 failure = moving => failure,
                 () = cut.comes() => Some(open.watched.fired().unwrap_or(FailureCode::G3)),
@@ -145,13 +145,14 @@ fn head(response: &ResponseHeader) -> Vec<u8> {
     text
 }
 
-/// Moves bytes until both ends have said goodbye, one is gone, nothing moves for too long, or the gateway drains.
+/// Moves bytes until both ends have said goodbye, one is gone, nothing moves for too long, or
+/// the time of a drain is up.
 async fn moved(
     client: Taken,
     upstream: impl AsyncRead + AsyncWrite + Send + Unpin,
     moves: &Moves,
     idle: Duration,
-    mut draining: watch::Receiver<bool>,
+    mut parting: watch::Receiver<Parting>,
 ) -> Option<FailureCode> {
     let (from_client, to_client) = tokio::io::split(client);
     let (from_upstream, to_upstream) = tokio::io::split(upstream);
@@ -168,7 +169,7 @@ async fn moved(
         tokio::select! {
             ended = up.as_mut(), if up_ended.is_none() => up_ended = Some(ended),
             ended = down.as_mut(), if down_ended.is_none() => down_ended = Some(ended),
-            changed = draining.wait_for(|draining| *draining), if until.is_none() => {
+            changed = parting.wait_for(|parting| *parting > Parting::No), if until.is_none() => {
                 drop(changed);
                 moves.ending.store(true, Ordering::Relaxed);
                 say.send_replace(true);
@@ -245,7 +246,7 @@ impl Way<'_> {
             let end = frames.pass(bytes);
             if over {
                 // Nothing follows a goodbye; what comes is read so that the other end gets to say its own.
-                if frames.closes() && frames.at_end() {
+                if is_goodbye(&frames) {
                     let _ = to.shutdown().await;
                     return Ok(());
                 }
@@ -262,8 +263,17 @@ impl Way<'_> {
                 said(&mut to, &goodbye(self.to_server)).await?;
                 over = true;
             }
+            if ending && is_goodbye(&frames) {
+                // This end has said its own while the other was told, and nothing follows.
+                return Ok(());
+            }
         }
     }
+}
+
+/// Whether the last that came, all of it, was a goodbye.
+fn is_goodbye(frames: &Frames) -> bool {
+    frames.closes() && frames.at_end()
 }
 
 async fn said(to: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> Result<(), End> {
