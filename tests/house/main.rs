@@ -15,6 +15,7 @@ mod endpoint_calls;
 mod failures;
 mod failures_by_transport;
 mod first_plugin;
+mod following;
 mod forwarding;
 mod grpc;
 mod grpc_message_limit;

@@ -54,6 +54,14 @@ pub(super) fn expand(pattern: &str, base: &Path, prefix: &Path) -> Result<Vec<In
     Ok(files)
 }
 
+/// The files that a pattern stands for now, or would if they were there.
+pub(crate) fn included(pattern: &str, base: &Path) -> Vec<PathBuf> {
+    match expand(pattern, base, Path::new("")) {
+        Ok(files) => files.into_iter().map(|file| file.path).collect(),
+        Err(_) => vec![base.join(pattern)],
+    }
+}
+
 /// Whether a name fits a pattern of `*` (any characters) and `?` (one).
 fn matches(pattern: &str, name: &str) -> bool {
     let pattern: Vec<char> = pattern.chars().collect();

@@ -61,6 +61,8 @@ pub struct Loaded {
     pub digest: String,
     /// The files read, the main file first.
     pub files: Vec<PathBuf>,
+    /// The files that it names and that nobody else follows.
+    pub(crate) named: Vec<PathBuf>,
     /// What the checks of the typed document found. Only [`read`] leaves any: compiling adds what
     /// it finds itself, so that references and options are reported together.
     pub(crate) faults: Vec<Fault>,
@@ -128,6 +130,12 @@ pub(crate) fn read_text(
     Load::new(base_dir, plugins, options)?.run(name, text.to_owned(), None)
 }
 
+/// Whether the room that uses a file follows it itself.
+fn is_followed(path: &ConfigPath) -> bool {
+    let path = path.to_string();
+    path.starts_with("listeners[") && path.contains("].tls.") || path.contains(".discover.")
+}
+
 /// One load on its way.
 struct Load<'a> {
     base: PathBuf,
@@ -140,6 +148,7 @@ struct Load<'a> {
     faults: Vec<Fault>,
     warnings: Vec<Fault>,
     secrets: Vec<ConfigPath>,
+    named: Vec<PathBuf>,
 }
 
 impl<'a> Load<'a> {
@@ -167,6 +176,7 @@ impl<'a> Load<'a> {
             faults: Vec::new(),
             warnings: Vec::new(),
             secrets: Vec::new(),
+            named: Vec::new(),
         })
     }
 
@@ -203,7 +213,9 @@ impl<'a> Load<'a> {
     fn walk(&mut self, file: usize, value: &mut Value, shape: ShapeId, base: &Path) {
         let mut walk = Walk::new(&self.shapes, &*self.options.env, base);
         walk.root(value, shape);
-        let Found { faults, literal_secrets, secrets } = walk.found;
+        let Found { faults, literal_secrets, secrets, files } = walk.found;
+        let files = files.into_iter().filter(|(path, _)| !is_followed(path));
+        self.named.extend(files.map(|(_, file)| file));
         let document = &self.document;
         self.faults.extend(faults.into_iter().map(|finding| {
             document.fault_in(file, &finding.path, finding.at_key, finding.message)
@@ -274,7 +286,7 @@ impl<'a> Load<'a> {
         let Some(mapping) = value.as_mapping_mut() else {
             return;
         };
-        for key in ["include", "server", "admin", "access_log"] {
+        for key in ["include", "server", "admin", "access_log", "reload"] {
             if mapping.shift_remove(key).is_some() {
                 let at = ConfigPath::root().key(key);
                 let what = "only the main file can say this; an included file adds to lists";
@@ -296,6 +308,7 @@ impl<'a> Load<'a> {
             warnings: self.warnings,
             digest: digest(root),
             files,
+            named: self.named,
             faults,
         })
     }

@@ -27,6 +27,7 @@ mod path;
 mod plugin;
 mod redact;
 mod redaction;
+mod reload;
 mod reply;
 mod retry;
 mod route;
@@ -62,6 +63,7 @@ pub use fault::{Fault, Faults};
 pub use file_path::FilePath;
 pub use health::{ActiveConfig, CheckKind, HealthConfig, PassiveConfig};
 pub use host::HostPattern;
+pub(crate) use include::included;
 pub use listener::{ListenerConfig, ListenerLimits, ListenerTimeouts};
 pub use load::{Env, LoadOptions, Loaded, PluginSchemas, load, load_text};
 pub(crate) use load::{read, read_text};
@@ -70,6 +72,7 @@ pub use name::Name;
 pub use path::{ConfigPath, Segment};
 pub use plugin::{OnError, PluginConfig};
 pub use redaction::RedactionConfig;
+pub use reload::ReloadConfig;
 pub use reply::ReplyConfig;
 pub use retry::{HedgeConfig, RetryCondition, RetryConfig, RetryOn};
 pub use route::{RouteConfig, RouteTimeouts};
@@ -106,6 +109,9 @@ pub struct Config {
     /// The admin interface. Default: none.
     #[serde(default)]
     pub admin: Option<AdminConfig>,
+    /// How another config takes the place of this one.
+    #[serde(default)]
+    pub reload: ReloadConfig,
     /// The access log.
     #[serde(default)]
     pub access_log: AccessLogConfig,

@@ -12,7 +12,7 @@ use super::{Running, StartError, State};
 use crate::admin;
 use crate::listener::{Acceptor, Sockets};
 use crate::proxy::Shared;
-use crate::reload::{Builder, Reloader};
+use crate::reload::{Builder, LOOK, Reloader};
 use crate::snapshot::SnapshotHandle;
 use crate::telemetry::Telemetry;
 use crate::upstream::Watch;
@@ -86,7 +86,18 @@ pub(crate) fn start(builder: Builder) -> Result<Running, StartError> {
         admin.serve(&state, &runtime).map_err(system("cannot start the admin server"))?;
     }
     state.sockets.install(prepared, Duration::ZERO, &runtime);
+    runtime.spawn(follow(state));
     Ok(running)
+}
+
+/// Looks at the files of the config for as long as the gateway runs.
+async fn follow(state: Arc<State>) {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let turn = state.clone();
+        // Files may be slow, and a config takes time to be built.
+        let _ = tokio::task::spawn_blocking(move || turn.reloader.follow()).await;
+    }
 }
 
 /// The runtime of all that is not on a request's path: admin calls, plugins' background tasks.

@@ -1,5 +1,6 @@
 //! Where a config comes from, and how it takes the place of the one in force.
 
+mod follow;
 mod source;
 
 use std::num::NonZeroUsize;
@@ -15,6 +16,9 @@ use crate::plugin::Registry;
 use crate::snapshot::{Compiler, Revision, Snapshot, SnapshotHandle, Store, compile};
 use crate::telemetry::{Metrics, ReloadOutcome, Telemetry};
 
+use self::follow::Files;
+pub(crate) use self::follow::LOOK;
+
 pub use source::Source;
 
 /// Builds snapshots from a source: the same way for `check`, start and reload.
@@ -23,6 +27,7 @@ pub struct Builder {
     pub(crate) registry: Registry,
     pub(crate) store: Store,
     pub(crate) metrics: Arc<Metrics>,
+    files: Files,
     next: AtomicU64,
 }
 
@@ -36,6 +41,7 @@ impl Builder {
             metrics: Arc::new(
                 Metrics::new(env!("CARGO_PKG_VERSION")).expect("the table of metrics is tested"),
             ),
+            files: Files::default(),
             next: AtomicU64::new(1),
         }
     }
@@ -46,7 +52,10 @@ impl Builder {
     /// # Errors
     /// Every fault of the document's form, each with its place.
     pub fn load(&self) -> Result<Loaded, Faults> {
-        self.source.load(&self.registry)
+        self.files.reading(&self.source);
+        let loaded = self.source.load(&self.registry)?;
+        self.files.naming(&loaded.named);
+        Ok(loaded)
     }
 
     /// Builds everything a loaded config describes, without a socket and without a task.
@@ -205,6 +214,16 @@ impl Reloader {
     /// How the last reload went; `None` before there was one.
     pub(crate) fn last(&self) -> Option<LastReload> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Reloads if files of the config have changed and it says that they are followed.
+    pub(crate) fn follow(&self) {
+        let follows = self.snapshots.load().config.reload.watch;
+        if follows && self.builder.files.look(&self.builder.source) {
+            tracing::info!("files of the config have changed; reading it again");
+            // What is wrong with it is in the log.
+            let _ = self.reload();
+        }
     }
 
     fn replace(&self) -> Result<Revision, ReloadError> {

@@ -2,7 +2,7 @@
 //!
 //! On the way it puts variables in, drops keys that begin with `x-`, and makes paths absolute.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_yaml::{Mapping, Number, Value};
 
@@ -10,10 +10,11 @@ use super::at::At;
 use super::choice::Meant;
 use super::words::{counted, describe, not_among};
 use super::{Kind, MapShape, Rest, ShapeId, Shapes};
+use crate::config::file_path::FilePath;
 use crate::config::interpolate::interpolate;
 use crate::config::nearest::{hint, listed};
 use crate::config::path::ConfigPath;
-use crate::config::scalar::Format;
+use crate::config::scalar::{Format, Scalar};
 
 /// One walk over one file.
 pub(in crate::config) struct Walk<'a> {
@@ -34,6 +35,8 @@ pub(in crate::config) struct Found {
     pub literal_secrets: Vec<ConfigPath>,
     /// Every secret that is a text, also those that a variable put in.
     pub secrets: Vec<ConfigPath>,
+    /// Where the path of a file stands, and the path.
+    pub files: Vec<(ConfigPath, PathBuf)>,
 }
 
 /// A fault without its line yet.
@@ -231,6 +234,9 @@ impl<'a> Walk<'a> {
         }
         if let (Some(relocate), Value::String(text)) = (format.relocate, value) {
             *text = relocate(text, self.base);
+            if format.name == FilePath::FORMAT {
+                self.found.files.push((at.path(), PathBuf::from(&*text)));
+            }
         }
     }
 
