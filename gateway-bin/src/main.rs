@@ -3,6 +3,7 @@
 mod admin;
 mod breaker;
 mod check;
+mod config;
 mod drain;
 mod logs;
 mod plugins;
@@ -34,12 +35,14 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Serve in the foreground until told to end
-    Run(ConfigFile),
+    Run(run::Run),
     /// Build everything a config describes, without a socket, and say what is wrong
     #[command(visible_alias = "-t")]
     Check(check::Check),
     /// Tell a running gateway to read its config again
     Reload(reload::Reload),
+    /// List the configs that a running gateway has accepted, or go back to one of them
+    Config(config::ConfigCall),
     /// Have a running gateway finish what it serves, and end
     Drain(drain::Drain),
     /// Tell how a running gateway is doing; exit code 1 where it is not ready
@@ -82,9 +85,10 @@ fn stock() -> GatewayBuilder {
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
-        Command::Run(config) => return run::run(&config),
+        Command::Run(run) => return run.run(),
         Command::Check(check) => check.run(),
         Command::Reload(reload) => reload.run(),
+        Command::Config(call) => call.run(),
         Command::Drain(drain) => drain.run(),
         Command::Status(status) => status.run(),
         Command::Routes(routes) => routes.run(),

@@ -65,6 +65,11 @@ fn text(status: &Value) -> String {
         ));
     }
     let last = &status["last_reload"];
+    if let Some(entry) = last["history_entry"].as_u64() {
+        lines.push(format!(
+            "entry {entry} of the history is in force, not what the config's files say"
+        ));
+    }
     if last["succeeded"] == false {
         lines.push("the last reload was refused:".to_owned());
         let faults = last["faults"].as_array().into_iter().flatten();

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use crate::config::{AdminConfig, Faults, Loaded};
 use crate::lifecycle::{self, Asked, DrainOutcome, Running, StartError};
 use crate::plugin::{Plugin, Registry, Spec};
-use crate::reload::{Builder, Source};
+use crate::reload::{Builder, History, Source};
 use crate::snapshot::Snapshot;
 
 /// The config has faults, or the command line is wrong.
@@ -28,7 +28,11 @@ pub struct Gateway;
 impl Gateway {
     /// A gateway without plugins and without a config.
     pub fn builder() -> GatewayBuilder {
-        GatewayBuilder { registry: Registry::default(), source: Source::Text(String::new()) }
+        GatewayBuilder {
+            registry: Registry::default(),
+            source: Source::Text(String::new()),
+            last_good: None,
+        }
     }
 }
 
@@ -36,6 +40,7 @@ impl Gateway {
 pub struct GatewayBuilder {
     registry: Registry,
     source: Source,
+    last_good: Option<History>,
 }
 
 /// A config that was found to be good, without a socket and without a task.
@@ -69,6 +74,14 @@ impl GatewayBuilder {
     /// Takes this text for the config.
     pub fn config_text(mut self, text: impl Into<String>) -> Self {
         self.source = Source::Text(text.into());
+        self
+    }
+
+    /// Where the config has faults or an address of it cannot be bound at start, starts with the latest config in this
+    /// folder of a history (`reload.history`) that can be started with. It says so as an error in the log, and the
+    /// fault is told as that of a reload that failed.
+    pub fn last_good(mut self, history: impl Into<PathBuf>) -> Self {
+        self.last_good = Some(History::new(history));
         self
     }
 
@@ -107,7 +120,11 @@ impl GatewayBuilder {
     /// # Errors
     /// The config has faults, an address cannot be bound, or the system refuses a thread or a file.
     pub fn start(self) -> Result<Running, StartError> {
-        lifecycle::start(Builder::new(self.source, self.registry))
+        let builder = || Builder::new(self.source.clone(), self.registry.clone());
+        match &self.last_good {
+            None => lifecycle::start(builder()),
+            Some(history) => lifecycle::start_or_fall_back(builder, history),
+        }
     }
 
     /// Serves until told to end, and returns the exit code.

@@ -22,6 +22,7 @@ mod grpc_message_limit;
 mod grpc_web;
 mod health;
 mod hedging;
+mod history;
 mod http2;
 mod http_letter;
 mod limits;

@@ -3,15 +3,17 @@
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use http::StatusCode;
 use serde_json::{Map, Value, json};
 
-use super::server::{Reply, json, typed};
+use super::server::{Reply, json, problem, typed};
 use crate::lifecycle::State;
 use crate::plugin::{Level, Mounted};
+use crate::reload::Entry;
 use crate::snapshot::{Action, Breakers, RoutePlan, Snapshot};
+use crate::telemetry::utc;
 use crate::upstream::{Breaker, BreakerState, Condition, Endpoint, Overrides, Told};
 
 /// The text exposition format of Prometheus.
@@ -32,6 +34,11 @@ pub(super) fn read(path: &str, state: &Arc<State>) -> Option<Reply> {
         "/version" => ok(version()),
         "/status" => ok(status(state, &snapshot)),
         "/revision" => ok(revision(state, &snapshot)),
+        "/history" if snapshot.config.reload.history.is_none() => ok(history(&[], &snapshot)),
+        "/history" => match state.reloader.entries() {
+            Ok(entries) => ok(history(&entries, &snapshot)),
+            Err(error) => problem(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+        },
         "/config" => ok(snapshot.config.redacted_json()),
         "/routes" => ok(routes(&snapshot)),
         "/upstreams" => ok(upstreams(&snapshot, state.watch.now())),
@@ -96,6 +103,19 @@ fn status(state: &State, snapshot: &Snapshot) -> Value {
         "requests_in_flight": in_flight,
         "oldest_request_ms": u64::try_from(oldest.as_millis()).unwrap_or(u64::MAX),
     })
+}
+
+fn history(entries: &[Entry], snapshot: &Snapshot) -> Value {
+    let in_force = entries.iter().position(|entry| entry.digest == snapshot.revision.digest);
+    let entries = entries.iter().enumerate().map(|(index, entry)| {
+        let mut told = json!(entry);
+        let accepted = SystemTime::UNIX_EPOCH + Duration::from_secs(entry.accepted_at);
+        told["accepted"] = utc(accepted).into();
+        told["in_force"] = (Some(index) == in_force).into();
+        told
+    });
+    let folder = snapshot.config.reload.history.as_ref().map(|kept| kept.folder.to_string());
+    json!({ "folder": folder, "entries": entries.collect::<Vec<_>>() })
 }
 
 fn revision(state: &State, snapshot: &Snapshot) -> Value {

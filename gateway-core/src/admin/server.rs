@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
@@ -93,7 +93,21 @@ async fn answer(request: &Request<Incoming>, state: &Arc<State>, caller: &Caller
         (&Method::GET | &Method::HEAD, _) => {
             readouts::read(path, state).unwrap_or_else(|| unreadable(path))
         }
-        (&Method::POST, "/reload") if caller.may_change(request.headers()) => reload(state).await,
+        (&Method::POST, "/reload") if caller.may_change(request.headers()) => {
+            change(state, |state| Ok(json!({ "revision": state.reloader.reload()? }))).await
+        }
+        (&Method::POST, "/rollback") if caller.may_change(request.headers()) => {
+            match to(request.uri().query().unwrap_or_default()) {
+                Err(detail) => problem(StatusCode::BAD_REQUEST, &detail),
+                Ok(to) => {
+                    change(state, move |state| {
+                        let (revision, entry) = state.reloader.rollback(to)?;
+                        Ok(json!({ "revision": revision, "entry": entry }))
+                    })
+                    .await
+                }
+            }
+        }
         (&Method::POST | &Method::DELETE, _)
             if is_change(path) && caller.may_change(request.headers()) =>
         {
@@ -112,13 +126,22 @@ async fn answer(request: &Request<Incoming>, state: &Arc<State>, caller: &Caller
             state.asked.send_replace(Some(Asked::Drain));
             json(StatusCode::ACCEPTED, &json!({ "draining": true }))
         }
-        (&Method::POST, "/reload" | "/drain") => forbidden(),
+        (&Method::POST, "/reload" | "/rollback" | "/drain") => forbidden(),
         (&Method::POST | &Method::DELETE, _) if is_change(path) => forbidden(),
         _ if readouts::read(path, state).is_some() => {
             not_allowed("this can only be read", "GET, HEAD")
         }
         _ => unreadable(path),
     }
+}
+
+/// The entry that is to be in force again; `None` for the one before.
+fn to(query: &str) -> Result<Option<u64>, String> {
+    if query.is_empty() {
+        return Ok(None);
+    }
+    let number = query.strip_prefix("to=").and_then(|number| number.parse().ok());
+    number.map(Some).ok_or_else(|| "write `to=` and the number of an entry".to_owned())
 }
 
 /// Whether a path is that of a call that changes something for a while.
@@ -129,23 +152,28 @@ fn is_change(path: &str) -> bool {
 /// What cannot be read is a call, or nothing.
 fn unreadable(path: &str) -> Reply {
     match path {
-        "/reload" | "/drain" => not_allowed("this is a call", "POST"),
+        "/reload" | "/rollback" | "/drain" => not_allowed("this is a call", "POST"),
         _ if is_change(path) => not_allowed("this is a call", "POST, DELETE"),
         _ => problem(StatusCode::NOT_FOUND, &format!("there is nothing at {path}")),
     }
 }
 
-async fn reload(state: &Arc<State>) -> Reply {
+/// Reads the config again, or goes back to an earlier one.
+async fn change(
+    state: &Arc<State>,
+    change: impl FnOnce(&State) -> Result<Value, ReloadError> + Send + 'static,
+) -> Reply {
     let turn = state.clone();
-    let outcome = tokio::task::spawn_blocking(move || turn.reloader.reload()).await;
+    let outcome = tokio::task::spawn_blocking(move || change(&turn)).await;
     match outcome {
-        Ok(Ok(revision)) => json(StatusCode::OK, &json!({ "revision": revision })),
+        Ok(Ok(done)) => json(StatusCode::OK, &done),
+        Ok(Err(ReloadError::History(detail))) => problem(StatusCode::NOT_FOUND, &detail),
         Ok(Err(error)) => {
             let (status, title) = match &error {
                 ReloadError::Config(_) => {
                     (StatusCode::UNPROCESSABLE_ENTITY, "The config has faults; nothing has changed")
                 }
-                ReloadError::Address(_) => {
+                ReloadError::Address(_) | ReloadError::History(_) => {
                     (StatusCode::CONFLICT, "An address cannot be bound; nothing has changed")
                 }
             };

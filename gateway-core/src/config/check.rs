@@ -60,6 +60,7 @@ impl Findings<'_> {
 pub(super) fn check(config: &Config, document: &Document) -> Vec<Fault> {
     let mut findings = Findings { document, faults: Vec::new() };
     nouns(config, &mut findings);
+    config.reload.check(&section("reload"), &mut findings);
     names(config, &mut findings);
     addresses(config, &mut findings);
     matches(config, &mut findings);

@@ -10,6 +10,13 @@ pub(super) struct Included {
     pub name: String,
 }
 
+impl Included {
+    /// A file that is known by where it is.
+    pub(super) fn at(path: PathBuf) -> Self {
+        Self { name: path.to_string_lossy().into_owned(), path }
+    }
+}
+
 /// The files a pattern stands for, sorted. `*` and `?` are read in the last part of it only.
 pub(super) fn expand(pattern: &str, base: &Path, prefix: &Path) -> Result<Vec<Included>, String> {
     let (folder, last) = match pattern.rsplit_once('/') {

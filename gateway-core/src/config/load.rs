@@ -13,7 +13,8 @@ use super::digest::digest;
 use super::document::{Document, LISTS};
 use super::fault::{Fault, Faults};
 use super::include::{self, Included};
-use super::path::ConfigPath;
+use super::path::{ConfigPath, Segment};
+use super::secret::HIDDEN;
 use super::shape::{Found, ShapeId, Shapes, Walk, compile};
 use super::{Config, schema, text};
 
@@ -61,6 +62,8 @@ pub struct Loaded {
     pub digest: String,
     /// The files read, the main file first.
     pub files: Vec<PathBuf>,
+    /// Secrets written as text, each with the place of its file among those read and its path there.
+    pub(crate) literals: Vec<(usize, ConfigPath)>,
     /// The files that it names and that nobody else follows.
     pub(crate) named: Vec<PathBuf>,
     /// What the checks of the typed document found. Only [`read`] leaves any: compiling adds what
@@ -68,7 +71,50 @@ pub struct Loaded {
     pub(crate) faults: Vec<Fault>,
 }
 
+/// A file of a config, at hand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct KeptFile {
+    /// Where it is or was. What it names relative to itself is there.
+    pub(crate) path: PathBuf,
+    pub(crate) text: String,
+}
+
 impl Loaded {
+    /// The files as they were written, the main file first, but for secrets written as text.
+    pub(crate) fn kept(&self) -> Vec<KeptFile> {
+        let kept = |(file, path): (usize, &PathBuf)| KeptFile {
+            path: std::path::absolute(path).unwrap_or_else(|_| path.clone()),
+            text: self.without_literals(file),
+        };
+        self.files.iter().enumerate().map(kept).collect()
+    }
+
+    pub(crate) fn has_literal_secrets(&self) -> bool {
+        !self.literals.is_empty()
+    }
+
+    fn without_literals(&self, file: usize) -> String {
+        let mut paths = self.literals.iter().filter(|(held, _)| *held == file).peekable();
+        if paths.peek().is_none() {
+            return self.document.text(file).to_owned();
+        }
+        // It could be read before.
+        let mut value = text::parse(&self.document, file).unwrap_or_default();
+        for (_, path) in paths {
+            let mut place = Some(&mut value);
+            for segment in path.segments() {
+                place = place.and_then(|value| match segment {
+                    Segment::Key(key) => value.get_mut(key.as_str()),
+                    Segment::Index(index) => value.get_mut(*index),
+                });
+            }
+            if let Some(place) = place {
+                *place = Value::String(HIDDEN.to_owned());
+            }
+        }
+        serde_yaml::to_string(&value).unwrap_or_default()
+    }
+
     fn checked(mut self) -> Result<Self, Faults> {
         Faults::refuse_any(std::mem::take(&mut self.faults))?;
         Ok(self)
@@ -99,8 +145,26 @@ pub(crate) fn read(
         Some(parent) if parent != Path::new("") => parent,
         _ => Path::new("."),
     };
-    let mut loaded = Load::new(base, plugins, options)?.run(&name, text, Some(path))?;
+    let mut loaded = Load::new(base, plugins, options)?.run(&name, text, Some(path), None)?;
     loaded.files.insert(0, path.to_owned());
+    Ok(loaded)
+}
+
+/// As [`read`], of files at hand, the main file first: what stands there now is not looked at.
+pub(crate) fn read_kept(
+    mut files: Vec<KeptFile>,
+    plugins: &dyn PluginSchemas,
+    options: &LoadOptions,
+) -> Result<Loaded, Faults> {
+    if files.is_empty() {
+        return Err(Fault::of_file("history", "the entry has no files").into());
+    }
+    let KeptFile { path, text } = files.remove(0);
+    let base = path.parent().unwrap_or(Path::new("/"));
+    let name = path.to_string_lossy().into_owned();
+    let mut loaded =
+        Load::new(base, plugins, options)?.run(&name, text, Some(&path), Some(files))?;
+    loaded.files.insert(0, path);
     Ok(loaded)
 }
 
@@ -127,13 +191,15 @@ pub(crate) fn read_text(
     options: &LoadOptions,
 ) -> Result<Loaded, Faults> {
     text::guard(name, text)?;
-    Load::new(base_dir, plugins, options)?.run(name, text.to_owned(), None)
+    Load::new(base_dir, plugins, options)?.run(name, text.to_owned(), None, None)
 }
 
 /// Whether the room that uses a file follows it itself.
 fn is_followed(path: &ConfigPath) -> bool {
     let path = path.to_string();
-    path.starts_with("listeners[") && path.contains("].tls.") || path.contains(".discover.")
+    path.starts_with("reload.")
+        || path.starts_with("listeners[") && path.contains("].tls.")
+        || path.contains(".discover.")
 }
 
 /// One load on its way.
@@ -148,6 +214,7 @@ struct Load<'a> {
     faults: Vec<Fault>,
     warnings: Vec<Fault>,
     secrets: Vec<ConfigPath>,
+    literals: Vec<(usize, ConfigPath)>,
     named: Vec<PathBuf>,
 }
 
@@ -176,11 +243,19 @@ impl<'a> Load<'a> {
             faults: Vec::new(),
             warnings: Vec::new(),
             secrets: Vec::new(),
+            literals: Vec::new(),
             named: Vec::new(),
         })
     }
 
-    fn run(mut self, name: &str, text: String, main: Option<&Path>) -> Result<Loaded, Faults> {
+    /// `kept` are the files it includes, where they are at hand.
+    fn run(
+        mut self,
+        name: &str,
+        text: String,
+        main: Option<&Path>,
+        kept: Option<Vec<KeptFile>>,
+    ) -> Result<Loaded, Faults> {
         let file = self.document.add(name.to_owned(), text);
         let mut root = text::parse(&self.document, file)?;
         if let Some(fault) = self.wrong_version(file, &root) {
@@ -189,8 +264,17 @@ impl<'a> Load<'a> {
         self.document.note_items(file, &root);
         self.walk(file, &mut root, self.whole, &self.base.clone());
         let mut files = Vec::new();
-        for included in self.includes(&root, Path::new(name), main) {
-            if let Some(fragment) = self.included(&included) {
+        let included: Vec<_> = match kept {
+            Some(kept) => {
+                kept.into_iter().map(|file| (Included::at(file.path), Some(file.text))).collect()
+            }
+            None => {
+                let found = self.includes(&root, Path::new(name), main);
+                found.into_iter().map(|file| (file, None)).collect()
+            }
+        };
+        for (included, text) in included {
+            if let Some(fragment) = self.included(&included, text) {
                 append(&mut root, fragment);
             }
             files.push(included.path);
@@ -224,6 +308,7 @@ impl<'a> Load<'a> {
             let what = "a secret is written in the file; use `{env: NAME}` or `{file: path}`";
             document.fault_in(file, path, false, what)
         }));
+        self.literals.extend(literal_secrets.into_iter().map(|path| (file, path)));
         self.secrets.extend(secrets.iter().map(|path| document.merged(file, path)));
     }
 
@@ -253,8 +338,9 @@ impl<'a> Load<'a> {
     }
 
     /// Reads and walks one included file.
-    fn included(&mut self, included: &Included) -> Option<Value> {
-        let text = match text::read(&included.name, &included.path) {
+    fn included(&mut self, included: &Included, text: Option<String>) -> Option<Value> {
+        let read = || text::read(&included.name, &included.path);
+        let text = match text.map_or_else(read, Ok) {
             Ok(text) => text,
             Err(fault) => {
                 self.faults.push(fault);
@@ -308,6 +394,7 @@ impl<'a> Load<'a> {
             warnings: self.warnings,
             digest: digest(root),
             files,
+            literals: self.literals,
             named: self.named,
             faults,
         })

@@ -17,7 +17,7 @@ use crate::telemetry::Telemetry;
 use crate::upstream::Watch;
 
 pub use drain::DrainOutcome;
-pub(crate) use start::start;
+pub(crate) use start::{start, start_or_fall_back};
 
 /// Why a gateway does not start.
 #[derive(Debug, thiserror::Error)]
@@ -110,6 +110,15 @@ impl Running {
     /// Every fault in the new config, or an address of it that cannot be bound; nothing has changed then.
     pub fn reload(&self) -> Result<crate::snapshot::Revision, ReloadError> {
         self.state.reloader.reload()
+    }
+
+    /// Puts a config in force that was before: this entry of the history (`reload.history`), or the one before the one in
+    /// force. The files of the config stay as they are, and the next reload reads them. Blocks while it builds.
+    ///
+    /// # Errors
+    /// There is no such entry, or it cannot be in force any more; nothing has changed then.
+    pub fn rollback(&self, to: Option<u64>) -> Result<crate::snapshot::Revision, ReloadError> {
+        self.state.reloader.rollback(to).map(|(revision, _)| revision)
     }
 
     /// Comes back when somebody who may has asked for something at the admin address, at once if it was before. It is

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -10,11 +10,12 @@ use tokio::sync::watch;
 use super::worker::Worker;
 use super::{Running, StartError, State};
 use crate::admin;
+use crate::config::{Fault, Loaded};
 use crate::listener::{Acceptor, Sockets};
 use crate::proxy::Shared;
-use crate::reload::{Builder, LOOK, Reloader};
+use crate::reload::{Builder, History, LOOK, LastReload, Reloader, Source};
 use crate::snapshot::SnapshotHandle;
-use crate::telemetry::Telemetry;
+use crate::telemetry::{ReloadOutcome, Telemetry};
 use crate::upstream::Watch;
 
 /// Loads, compiles, binds, serves.
@@ -24,11 +25,61 @@ use crate::upstream::Watch;
 /// left behind then.
 pub(crate) fn start(builder: Builder) -> Result<Running, StartError> {
     let loaded = builder.load()?;
+    start_with(builder, &loaded, None)
+}
+
+/// As [`start`]; where the config cannot be started with, with the latest one in `history` that can.
+pub(crate) fn start_or_fall_back(
+    builder: impl Fn() -> Builder,
+    history: &History,
+) -> Result<Running, StartError> {
+    let first = match start(builder()) {
+        Err(error @ (StartError::Config(_) | StartError::Bind(_))) => error,
+        other => return other,
+    };
+    for line in first.to_string().lines() {
+        tracing::error!(fault = line, "the config cannot be started with");
+    }
+    let entries = history.entries().map_err(|source| StartError::System {
+        what: "the history of configs cannot be read",
+        source,
+    })?;
+    for entry in entries {
+        let builder = builder();
+        // What is read later is the source again.
+        let loaded = builder.load_from(&Source::Kept(history.clone(), entry.number));
+        let started = loaded
+            .map_err(StartError::from)
+            .and_then(|loaded| start_with(builder, &loaded, Some((entry.number, &first))));
+        match started {
+            Ok(running) => {
+                let (entry, accepted_at) = (entry.number, entry.accepted_at);
+                tracing::error!(
+                    entry,
+                    accepted_at,
+                    "started with the last good config in place of the one given"
+                );
+                return Ok(running);
+            }
+            Err(error) => {
+                tracing::error!(entry = entry.number, %error, "this one cannot be started with either");
+            }
+        }
+    }
+    Err(first)
+}
+
+/// `instead` says which entry of the history this is, and why.
+fn start_with(
+    builder: Builder,
+    loaded: &Loaded,
+    instead: Option<(u64, &StartError)>,
+) -> Result<Running, StartError> {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    let snapshot = builder.compile(&loaded)?;
-    builder.surroundings(&loaded)?;
+    let snapshot = builder.compile(loaded)?;
+    builder.surroundings(loaded)?;
     let config = snapshot.config.clone();
     let workers = crate::reload::workers(&config);
     let sockets = Arc::<Sockets>::default();
@@ -43,6 +94,10 @@ pub(crate) fn start(builder: Builder) -> Result<Running, StartError> {
     let (control, runtime) =
         control(stopping.subscribe()).map_err(system("cannot start a thread"))?;
     builder.installed(&snapshot, &runtime);
+    match instead {
+        None => builder.keep(loaded),
+        Some(_) => builder.metrics.reloaded(ReloadOutcome::Failure, SystemTime::now()),
+    }
     let plugins = builder.registry.iter().map(|spec| (spec.kind, spec.class)).collect();
     let snapshots = SnapshotHandle::new(snapshot);
     let reloader = Reloader {
@@ -51,7 +106,13 @@ pub(crate) fn start(builder: Builder) -> Result<Running, StartError> {
         sockets: sockets.clone(),
         runtime: runtime.clone(),
         telemetry: telemetry.clone(),
-        last: Mutex::default(),
+        last: Mutex::new(instead.map(|(entry, why)| {
+            let faults = match why {
+                StartError::Config(faults) => faults.iter().cloned().collect(),
+                other => vec![Fault::of_file("config", other.to_string())],
+            };
+            LastReload::now(false, faults, Some(entry))
+        })),
         turn: Mutex::default(),
     };
     let state = Arc::new(State {

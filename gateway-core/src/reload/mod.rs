@@ -1,6 +1,7 @@
 //! Where a config comes from, and how it takes the place of the one in force.
 
 mod follow;
+mod history;
 mod source;
 
 use std::num::NonZeroUsize;
@@ -19,6 +20,7 @@ use crate::telemetry::{Metrics, ReloadOutcome, Telemetry};
 use self::follow::Files;
 pub(crate) use self::follow::LOOK;
 
+pub use history::{Entry, History};
 pub use source::Source;
 
 /// Builds snapshots from a source: the same way for `check`, start and reload.
@@ -56,6 +58,11 @@ impl Builder {
         let loaded = self.source.load(&self.registry)?;
         self.files.naming(&loaded.named);
         Ok(loaded)
+    }
+
+    /// As [`load`](Self::load), of another source.
+    pub(crate) fn load_from(&self, source: &Source) -> Result<Loaded, Faults> {
+        source.load(&self.registry)
     }
 
     /// Builds everything a loaded config describes, without a socket and without a task.
@@ -115,6 +122,15 @@ impl Builder {
         Faults::refuse_any(faults)
     }
 
+    /// Keeps a config that was accepted, where it says so.
+    pub(crate) fn keep(&self, loaded: &Loaded) {
+        let Some(history) = &loaded.config.reload.history else { return };
+        if let Err(error) = History::new(&*history.folder).add(loaded, history.keep) {
+            let folder = history.folder.display();
+            tracing::error!(%folder, %error, "the config is in force and cannot be kept in the history");
+        }
+    }
+
     /// Counts a snapshot that was installed and starts the tasks of its plugins and upstreams.
     pub(crate) fn installed(&self, snapshot: &Snapshot, runtime: &Handle) {
         snapshot.tasks.start(runtime);
@@ -139,6 +155,19 @@ pub struct LastReload {
     pub succeeded: bool,
     /// What was wrong with it, if it is not.
     pub faults: Vec<Fault>,
+    /// The entry of the history that is in force in place of what the source says.
+    pub history_entry: Option<u64>,
+}
+
+impl LastReload {
+    pub(crate) fn now(succeeded: bool, faults: Vec<Fault>, history_entry: Option<u64>) -> Self {
+        let at = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
+        Self { at, succeeded, faults, history_entry }
+    }
+}
+
+fn no_history() -> ReloadError {
+    ReloadError::History("no history is kept; `reload.history` says where".to_owned())
 }
 
 /// Why a reload changed nothing.
@@ -150,6 +179,9 @@ pub enum ReloadError {
     /// An address of it cannot be bound.
     #[error("{0}")]
     Address(Fault),
+    /// There is nothing to go back to.
+    #[error("{0}")]
+    History(String),
 }
 
 impl ReloadError {
@@ -158,6 +190,7 @@ impl ReloadError {
         let (faults, address) = match self {
             Self::Config(faults) => (Some(faults), None),
             Self::Address(fault) => (None, Some(fault)),
+            Self::History(_) => (None, None),
         };
         faults.into_iter().flat_map(Faults::iter).chain(address)
     }
@@ -188,10 +221,76 @@ impl Reloader {
     /// Every fault; nothing has changed then.
     pub(crate) fn reload(&self) -> Result<Revision, ReloadError> {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        let outcome = self.replace();
+        let outcome = self.builder.load().map_err(ReloadError::from).and_then(|loaded| {
+            let revision = self.replace(&loaded)?;
+            self.builder.keep(&loaded);
+            Ok(revision)
+        });
+        self.tell(&outcome, None);
+        outcome
+    }
+
+    /// Puts a config in force that was before: this entry of the history, or the one before the one in force. The
+    /// source stays as it is, and the next reload reads it.
+    ///
+    /// # Errors
+    /// There is no such entry, or it cannot be in force any more; nothing has changed then.
+    pub(crate) fn rollback(&self, to: Option<u64>) -> Result<(Revision, Entry), ReloadError> {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let entry = self.earlier(to)?;
+        let Some(history) = self.history() else { return Err(no_history()) };
+        let source = Source::Kept(history, entry.number);
+        let loaded = self.builder.load_from(&source).map_err(ReloadError::from);
+        let outcome = loaded.and_then(|loaded| self.replace(&loaded));
+        self.tell(&outcome, outcome.is_ok().then_some(entry.number));
+        if outcome.is_ok() {
+            let entry = entry.number;
+            tracing::warn!(
+                entry,
+                "rolled back; the config's files are as they were, and the next reload reads them"
+            );
+        }
+        Ok((outcome?, entry))
+    }
+
+    /// What was accepted, the latest first.
+    ///
+    /// # Errors
+    /// It cannot be read, or nothing is kept.
+    pub(crate) fn entries(&self) -> Result<Vec<Entry>, ReloadError> {
+        let entries = self.history().ok_or_else(no_history)?.entries();
+        entries.map_err(|error| ReloadError::History(error.to_string()))
+    }
+
+    fn history(&self) -> Option<History> {
+        let snapshot = self.snapshots.load();
+        snapshot.config.reload.history.as_ref().map(|history| History::new(&*history.folder))
+    }
+
+    fn earlier(&self, to: Option<u64>) -> Result<Entry, ReloadError> {
+        let entries = self.entries()?;
+        let in_force = self.snapshots.load().revision.digest.clone();
+        let found = match to {
+            Some(number) => entries.into_iter().find(|entry| entry.number == number),
+            None => {
+                let at = entries.iter().position(|entry| entry.digest == in_force);
+                let earlier = entries.into_iter().skip(at.map_or(0, |at| at + 1));
+                earlier.into_iter().find(|entry| entry.digest != in_force)
+            }
+        };
+        found.ok_or_else(|| {
+            ReloadError::History(match to {
+                Some(number) => format!("there is no entry {number} in the history"),
+                None => "there is nothing before this config in the history".to_owned(),
+            })
+        })
+    }
+
+    /// Notes how it went, for whoever asks.
+    fn tell(&self, outcome: &Result<Revision, ReloadError>, entry: Option<u64>) {
         let result = if outcome.is_ok() { ReloadOutcome::Success } else { ReloadOutcome::Failure };
         self.builder.metrics.reloaded(result, SystemTime::now());
-        let faults = match &outcome {
+        let faults: Vec<Fault> = match outcome {
             Ok(revision) => {
                 tracing::info!(revision = revision.number, digest = revision.digest, "reloaded");
                 Vec::new()
@@ -203,12 +302,11 @@ impl Reloader {
                 error.faults().cloned().collect()
             }
         };
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(LastReload {
-            at: SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs(),
-            succeeded: outcome.is_ok(),
-            faults,
-        });
-        outcome
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = last.as_ref().and_then(|last| last.history_entry);
+        // What is refused leaves in force what was.
+        let history_entry = if outcome.is_ok() { entry } else { before };
+        *last = Some(LastReload::now(outcome.is_ok(), faults, history_entry));
     }
 
     /// How the last reload went; `None` before there was one.
@@ -226,11 +324,10 @@ impl Reloader {
         }
     }
 
-    fn replace(&self) -> Result<Revision, ReloadError> {
-        let loaded = self.builder.load()?;
-        refuse_restart(&self.snapshots.load().config, &loaded)?;
-        self.builder.surroundings(&loaded)?;
-        let snapshot = self.builder.compile(&loaded)?;
+    fn replace(&self, loaded: &Loaded) -> Result<Revision, ReloadError> {
+        refuse_restart(&self.snapshots.load().config, loaded)?;
+        self.builder.surroundings(loaded)?;
+        let snapshot = self.builder.compile(loaded)?;
         let log = self.telemetry.prepare(&loaded.config, &snapshot.concealed).map_err(|error| {
             let path = ConfigPath::root().key("access_log").key("output");
             loaded.document.fault(&path, error.to_string())

@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
-use crate::config::{AdminConfig, Faults, LoadOptions, Loaded, PluginSchemas, read, read_text};
+use super::History;
+use crate::config::{
+    AdminConfig, Fault, Faults, LoadOptions, Loaded, PluginSchemas, read, read_kept, read_text,
+};
 
 /// Where the text of a config is.
 #[derive(Clone, Debug)]
@@ -11,6 +14,8 @@ pub enum Source {
     File(PathBuf),
     /// A text in memory; relative paths in it are relative to the working directory.
     Text(String),
+    /// An entry of a history.
+    Kept(History, u64),
 }
 
 impl Source {
@@ -23,6 +28,7 @@ impl Source {
                 (std::fs::read_to_string(&path).ok()?, path.parent()?.to_owned())
             }
             Self::Text(text) => (text.clone(), here),
+            Self::Kept(..) => return None,
         };
         let document: serde_yaml::Value = serde_yaml::from_str(&text).ok()?;
         match document.get("admin") {
@@ -41,6 +47,11 @@ impl Source {
             Self::Text(text) => {
                 let here = std::env::current_dir().unwrap_or_default();
                 read_text("config", &here, text, plugins, &options)
+            }
+            Self::Kept(history, number) => {
+                let files = history.files(*number);
+                let files = files.map_err(|error| Fault::of_file("history", error.to_string()))?;
+                read_kept(files, plugins, &options)
             }
         }
     }

@@ -12,6 +12,7 @@ mod sinks;
 pub mod trace;
 mod tracestate;
 
+pub(crate) use access_log::utc;
 pub use access_log::{AccessLog, AccessLogOptions};
 pub use connection::{ConnectionRecord, EndedBy};
 pub use failure::FailureCode;

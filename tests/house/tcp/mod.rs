@@ -485,7 +485,8 @@ fn whose_a_connection_is_comes_in_and_goes_on_in_the_proxy_protocol() {
     let say = |bytes: &[u8]| {
         let mut socket = connect(&gate);
         socket.write_all(bytes).expect("it is taken");
-        socket.shutdown(Shutdown::Write).expect("it is open");
+        // Who is not let in may be gone already.
+        let _ = socket.shutdown(Shutdown::Write);
         let _ = rest(socket);
     };
     say(b"PROXY TCP4 192.0.2.8 198.51.100.1 5 80\r\nhello");

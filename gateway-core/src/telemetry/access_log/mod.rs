@@ -13,6 +13,7 @@ mod write;
 
 pub use destination::Output;
 pub use field::{DEFAULT_FIELDS, Field, UnknownField};
+pub(crate) use write::utc;
 
 use super::connection::ConnectionRecord;
 use super::record::RequestRecord;

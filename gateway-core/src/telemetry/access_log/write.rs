@@ -46,6 +46,13 @@ pub(super) fn push_time(line: &mut Vec<u8>, time: SystemTime) {
     }
 }
 
+/// A moment as lines of the log have it: RFC 3339 in UTC with milliseconds.
+pub(crate) fn utc(time: SystemTime) -> String {
+    let mut text = Vec::new();
+    push_time(&mut text, time);
+    String::from_utf8(text).unwrap_or_default()
+}
+
 /// The Gregorian date of a day since 1970-01-01, counted in eras of 400 years from 0000-03-01.
 fn date(days: u64) -> (u64, u64, u64) {
     let days = days + 719_468;
