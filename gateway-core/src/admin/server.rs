@@ -123,6 +123,8 @@ async fn answer(request: &Request<Incoming>, state: &Arc<State>, caller: &Caller
             done.unwrap_or_else(|detail| problem(StatusCode::BAD_REQUEST, &detail))
         }
         (&Method::POST, "/drain") if caller.may_change(request.headers()) => {
+            // Whoever hears that it drains finds it so.
+            state.leaving.send_replace(true);
             state.asked.send_replace(Some(Asked::Drain));
             json(StatusCode::ACCEPTED, &json!({ "draining": true }))
         }

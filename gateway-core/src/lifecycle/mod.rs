@@ -122,7 +122,7 @@ impl Running {
     }
 
     /// Comes back when somebody who may has asked for something at the admin address, at once if it was before. It is
-    /// for whoever runs the gateway to do it.
+    /// for whoever runs the gateway to do it; one that is asked to drain says already that it is not ready.
     pub fn asked(&self) -> impl Future<Output = Asked> + Send + use<> {
         let mut asked = self.state.asked.subscribe();
         async move {
