@@ -30,6 +30,15 @@ fn a_side_that_has_said_all_still_hears_the_other() {
         (&"client".into(), Some(100_000))
     );
 
+    // However long it was silent before.
+    let listener = "tcp: {upstream: origin, timeouts: {half_closed: 500ms}}";
+    let patient = Gate::yaml(&config(&[counted], listener, ""));
+    let mut socket = connect(&patient);
+    socket.write_all(b"hello").expect("it is taken");
+    thread::sleep(Duration::from_millis(800));
+    socket.shutdown(Shutdown::Write).expect("it is open");
+    assert_eq!(rest(socket), b"5 bytes");
+
     // And the other way round: it says all at once, and then listens.
     let (tell, told) = std::sync::mpsc::channel();
     let listening = endpoint(move |mut socket| {

@@ -104,6 +104,7 @@ pub(super) async fn carry<C: Side, U: Side>(
     let mut alarm = Alarm::new();
     let mut look = Alarm::new();
     let mut looked = last;
+    let mut was_done = false;
     poll_fn(|cx| {
         loop {
             let (sent, received) = BUFFER.with_borrow_mut(|buffer| {
@@ -128,6 +129,10 @@ pub(super) async fn carry<C: Side, U: Side>(
                 return Poll::Ready(ended);
             }
             let one_is_done = [&up, &down].iter().any(|way| way.is_done());
+            if one_is_done != was_done {
+                // What was quiet before may still be answered.
+                (was_done, last) = (true, Instant::now());
+            }
             let limit = if one_is_done { patience.half_closed } else { patience.idle };
             if alarm.poll(last + limit.min(patience.idle), cx).is_ready() {
                 return Poll::Ready(given_up(&up, &down));
@@ -369,6 +374,25 @@ mod tests {
         client.read_to_end(&mut heard).await.unwrap();
         assert_eq!(heard, b"last words");
         assert_eq!(carrying.await.unwrap().0, Ended::Gone(End::Upstream));
+    }
+
+    #[tokio::test]
+    async fn who_says_all_after_a_long_silence_is_still_answered() {
+        let ((mut client, mut near), (mut far, mut server)) = (duplex(64), duplex(64));
+        let patience = Patience { idle: LONG, half_closed: Duration::from_millis(300) };
+        let carrying = tokio::spawn(async move {
+            carry(&mut near, &mut far, Vec::new(), patience, |_, _| {}).await
+        });
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        client.shutdown().await.unwrap();
+        assert_eq!(server.read(&mut [0]).await.unwrap(), 0);
+        tokio::time::sleep(Duration::from_millis(150)).await;
+        server.write_all(b"late").await.unwrap();
+        drop(server);
+        let mut heard = Vec::new();
+        client.read_to_end(&mut heard).await.unwrap();
+        assert_eq!(heard, b"late");
+        assert_eq!(carrying.await.unwrap(), Ended::Closed(End::Client));
     }
 
     #[tokio::test]
