@@ -151,10 +151,13 @@ fn start_with(
     Ok(running)
 }
 
-/// Looks at the files of the config for as long as the gateway runs.
+/// Looks at the files of the config for as long as the gateway runs, and the config says so.
 async fn follow(state: Arc<State>) {
     loop {
         tokio::time::sleep(LOOK).await;
+        if !state.snapshots.load().config.reload.watch {
+            continue;
+        }
         let turn = state.clone();
         // Files may be slow, and a config takes time to be built.
         let _ = tokio::task::spawn_blocking(move || turn.reloader.follow()).await;

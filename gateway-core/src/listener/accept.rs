@@ -72,7 +72,7 @@ impl Acceptor {
         P: ServerApp + Send + Sync + 'static,
         R: Relay,
     {
-        let Some((_, listener)) = socket.serving(self.snapshots.load()) else { return Ok(()) };
+        let Some((_, listener)) = socket.serving(self.snapshots.load(), 0) else { return Ok(()) };
         match accepted {
             Ok((tcp, peer)) => self.admit(tcp, peer, socket, &listener, by),
             Err(error) if is_of_one_connection(&error) => {}

@@ -63,10 +63,17 @@ impl Socket {
         }
     }
 
-    /// What its connections are served by now, and as whose.
-    pub(crate) fn serving(&self, now: Arc<Snapshot>) -> Option<(Arc<Snapshot>, Arc<ListenerPlan>)> {
+    /// What its connections are served by now, and as whose. `place` is where the listener stood before, and is looked
+    /// at first.
+    pub(crate) fn serving(
+        &self,
+        now: Arc<Snapshot>,
+        place: u16,
+    ) -> Option<(Arc<Snapshot>, Arc<ListenerPlan>)> {
         let snapshot = self.last.get().cloned().unwrap_or(now);
-        let listener = snapshot.listener_on(&self.key)?.clone();
+        let there = snapshot.listeners().get(usize::from(place));
+        let there = there.filter(|listener| self.key.is_of(listener));
+        let listener = there.or_else(|| snapshot.listener_on(&self.key))?.clone();
         Some((snapshot, listener))
     }
 

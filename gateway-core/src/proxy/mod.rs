@@ -166,7 +166,8 @@ impl ProxyHttp for GatewayProxy {
             return Error::e_explain(ErrorType::InternalError, "a connection of another listener");
         };
         let requests = conn.begin_request();
-        let Some((snapshot, listener)) = conn.socket.serving(self.shared.snapshots.load()) else {
+        let serving = conn.socket.serving(self.shared.snapshots.load(), conn.listener.index);
+        let Some((snapshot, listener)) = serving else {
             return Error::e_explain(ErrorType::InternalError, "a connection of no listener");
         };
         let http2 = session.is_http2();

@@ -314,10 +314,9 @@ impl Reloader {
         self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Reloads if files of the config have changed and it says that they are followed.
+    /// Reloads if files of the config have changed.
     pub(crate) fn follow(&self) {
-        let follows = self.snapshots.load().config.reload.watch;
-        if follows && self.builder.files.look(&self.builder.source) {
+        if self.builder.files.look(&self.builder.source) {
             tracing::info!("files of the config have changed; reading it again");
             // What is wrong with it is in the log.
             let _ = self.reload();
