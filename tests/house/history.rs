@@ -121,6 +121,27 @@ fn an_entry_is_whole_with_what_it_included() {
     assert_eq!((gate.get("/more").text(), gate.get("/yet").text()), ("more".into(), "one".into()));
 }
 
+/// An embedded gateway may have its config as a text.
+#[test]
+fn a_config_that_came_from_no_file_is_kept_like_others() {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let kept = folder.path().join("kept");
+    let text = |word: &str| {
+        by_reference(word)
+            .replace("LOG", "\"off\"")
+            .replace("folder: kept", &format!("folder: {}", kept.display()))
+    };
+    let start =
+        |text: &str| gateway_core::Gateway::builder().config_text(text).last_good(&kept).start();
+    drop(start(&text("one")).expect("it starts"));
+    let whole = fs::read_to_string(kept.join("1/0.yaml")).expect("it is there");
+    assert_eq!(whole, text("one"));
+    let running = start(&text("two").replace("reply", "repyl")).expect("it falls back");
+    let address = running.address("public").expect("it listens");
+    let answer = Client::connect(address).send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").response();
+    assert_eq!(answer.text(), "one");
+}
+
 #[test]
 fn secrets_that_are_written_as_text_are_not_kept() {
     let keys = "consumers: [{name: me, keys: [first-key-of-mine, {env: PATH}]}]";

@@ -87,6 +87,11 @@ impl Document {
         self.files.len() - 1
     }
 
+    /// How many files it was read from.
+    pub(super) fn files(&self) -> usize {
+        self.files.len()
+    }
+
     pub(super) fn text(&self, file: usize) -> &str {
         &self.files[file].text
     }

@@ -13,8 +13,8 @@ use super::digest::digest;
 use super::document::{Document, LISTS};
 use super::fault::{Fault, Faults};
 use super::include::{self, Included};
-use super::path::{ConfigPath, Segment};
-use super::secret::HIDDEN;
+use super::kept::KeptFile;
+use super::path::ConfigPath;
 use super::shape::{Found, ShapeId, Shapes, Walk, compile};
 use super::{Config, schema, text};
 
@@ -62,6 +62,8 @@ pub struct Loaded {
     pub digest: String,
     /// The files read, the main file first.
     pub files: Vec<PathBuf>,
+    /// The folder that its main file is in.
+    pub(super) base: PathBuf,
     /// Secrets written as text, each with the place of its file among those read and its path there.
     pub(crate) literals: Vec<(usize, ConfigPath)>,
     /// The files that it names and that nobody else follows.
@@ -71,50 +73,7 @@ pub struct Loaded {
     pub(crate) faults: Vec<Fault>,
 }
 
-/// A file of a config, at hand.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct KeptFile {
-    /// Where it is or was. What it names relative to itself is there.
-    pub(crate) path: PathBuf,
-    pub(crate) text: String,
-}
-
 impl Loaded {
-    /// The files as they were written, the main file first, but for secrets written as text.
-    pub(crate) fn kept(&self) -> Vec<KeptFile> {
-        let kept = |(file, path): (usize, &PathBuf)| KeptFile {
-            path: std::path::absolute(path).unwrap_or_else(|_| path.clone()),
-            text: self.without_literals(file),
-        };
-        self.files.iter().enumerate().map(kept).collect()
-    }
-
-    pub(crate) fn has_literal_secrets(&self) -> bool {
-        !self.literals.is_empty()
-    }
-
-    fn without_literals(&self, file: usize) -> String {
-        let mut paths = self.literals.iter().filter(|(held, _)| *held == file).peekable();
-        if paths.peek().is_none() {
-            return self.document.text(file).to_owned();
-        }
-        // It could be read before.
-        let mut value = text::parse(&self.document, file).unwrap_or_default();
-        for (_, path) in paths {
-            let mut place = Some(&mut value);
-            for segment in path.segments() {
-                place = place.and_then(|value| match segment {
-                    Segment::Key(key) => value.get_mut(key.as_str()),
-                    Segment::Index(index) => value.get_mut(*index),
-                });
-            }
-            if let Some(place) = place {
-                *place = Value::String(HIDDEN.to_owned());
-            }
-        }
-        serde_yaml::to_string(&value).unwrap_or_default()
-    }
-
     fn checked(mut self) -> Result<Self, Faults> {
         Faults::refuse_any(std::mem::take(&mut self.faults))?;
         Ok(self)
@@ -147,24 +106,6 @@ pub(crate) fn read(
     };
     let mut loaded = Load::new(base, plugins, options)?.run(&name, text, Some(path), None)?;
     loaded.files.insert(0, path.to_owned());
-    Ok(loaded)
-}
-
-/// As [`read`], of files at hand, the main file first: what stands there now is not looked at.
-pub(crate) fn read_kept(
-    mut files: Vec<KeptFile>,
-    plugins: &dyn PluginSchemas,
-    options: &LoadOptions,
-) -> Result<Loaded, Faults> {
-    if files.is_empty() {
-        return Err(Fault::of_file("history", "the entry has no files").into());
-    }
-    let KeptFile { path, text } = files.remove(0);
-    let base = path.parent().unwrap_or(Path::new("/"));
-    let name = path.to_string_lossy().into_owned();
-    let mut loaded =
-        Load::new(base, plugins, options)?.run(&name, text, Some(&path), Some(files))?;
-    loaded.files.insert(0, path);
     Ok(loaded)
 }
 
@@ -203,7 +144,7 @@ fn is_followed(path: &ConfigPath) -> bool {
 }
 
 /// One load on its way.
-struct Load<'a> {
+pub(super) struct Load<'a> {
     base: PathBuf,
     options: &'a LoadOptions,
     shapes: Shapes,
@@ -219,7 +160,7 @@ struct Load<'a> {
 }
 
 impl<'a> Load<'a> {
-    fn new(
+    pub(super) fn new(
         base: &Path,
         plugins: &dyn PluginSchemas,
         options: &'a LoadOptions,
@@ -249,7 +190,7 @@ impl<'a> Load<'a> {
     }
 
     /// `kept` are the files it includes, where they are at hand.
-    fn run(
+    pub(super) fn run(
         mut self,
         name: &str,
         text: String,
@@ -394,6 +335,7 @@ impl<'a> Load<'a> {
             warnings: self.warnings,
             digest: digest(root),
             files,
+            base: self.base,
             literals: self.literals,
             named: self.named,
             faults,
