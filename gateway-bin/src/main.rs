@@ -12,6 +12,7 @@ mod routes;
 mod run;
 mod schema;
 mod status;
+mod upgrade;
 mod upstreams;
 mod version;
 
@@ -43,6 +44,8 @@ enum Command {
     Reload(reload::Reload),
     /// List the configs that a running gateway has accepted, or go back to one of them
     Config(config::ConfigCall),
+    /// Have a process of the program as it is now take over from a running gateway
+    Upgrade(upgrade::Upgrade),
     /// Have a running gateway finish what it serves, and end
     Drain(drain::Drain),
     /// Tell how a running gateway is doing; exit code 1 where it is not ready
@@ -89,6 +92,7 @@ fn main() -> ExitCode {
         Command::Check(check) => check.run(),
         Command::Reload(reload) => reload.run(),
         Command::Config(call) => call.run(),
+        Command::Upgrade(upgrade) => upgrade.run(),
         Command::Drain(drain) => drain.run(),
         Command::Status(status) => status.run(),
         Command::Routes(routes) => routes.run(),

@@ -75,6 +75,9 @@ fn text(status: &Value) -> String {
         let faults = last["faults"].as_array().into_iter().flatten();
         lines.extend(faults.map(|fault| format!("  {}", fault_line(fault))));
     }
+    if let Some(why) = status["last_failed_upgrade"]["why"].as_str() {
+        lines.push(format!("the last upgrade failed: {why}"));
+    }
     lines.join("\n") + "\n"
 }
 

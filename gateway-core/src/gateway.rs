@@ -1,14 +1,17 @@
 //! `Gateway::builder()`: the embedding API.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::config::{AdminConfig, Faults, Loaded};
-use crate::lifecycle::{self, Asked, DrainOutcome, Running, StartError};
+use crate::lifecycle::{
+    self, Asked, DrainOutcome, Origins, Running, StartError, Successor, is_supervisor,
+};
+use crate::notify::Notify;
 use crate::plugin::{Plugin, Registry, Spec};
 use crate::reload::{Builder, History, Source};
 use crate::snapshot::Snapshot;
@@ -32,6 +35,8 @@ impl Gateway {
             registry: Registry::default(),
             source: Source::Text(String::new()),
             last_good: None,
+            successor: None,
+            supervised: false,
         }
     }
 }
@@ -41,6 +46,8 @@ pub struct GatewayBuilder {
     registry: Registry,
     source: Source,
     last_good: Option<History>,
+    successor: Option<Successor>,
+    supervised: bool,
 }
 
 /// A config that was found to be good, without a socket and without a task.
@@ -85,6 +92,27 @@ impl GatewayBuilder {
         self
     }
 
+    /// What is started where the gateway is told to upgrade itself: this program with these arguments, which is to
+    /// [`start`](Self::start) or [`run`](Self::run) a gateway in its turn; it takes over from this one then. Without it
+    /// `run` starts what its process was started as, and `start` upgrades nothing.
+    pub fn successor(
+        mut self,
+        program: impl Into<PathBuf>,
+        args: impl IntoIterator<Item = impl Into<OsString>>,
+    ) -> Self {
+        let args = args.into_iter().map(Into::into).collect();
+        self.successor = Some(Successor::new(program.into(), args));
+        self
+    }
+
+    /// Has [`run`](Self::run) serve in a process of its own, which this one waits for. This one stays where that one is
+    /// upgraded, and passes signals on to whichever serves; it ends as the last one did. Process 1, as in a container,
+    /// does so in any case.
+    pub fn supervised(mut self) -> Self {
+        self.supervised = true;
+        self
+    }
+
     /// The kinds of plugin gathered so far.
     pub fn registry(&self) -> &Registry {
         &self.registry
@@ -115,23 +143,35 @@ impl GatewayBuilder {
         Ok(Checked { loaded, snapshot })
     }
 
-    /// Starts to serve, on threads of its own, and returns.
+    /// Starts to serve, on threads of its own, and returns. Where another process serves that has started this one to
+    /// follow it, or that answers at `server.upgrade_socket`, this one takes over.
     ///
     /// # Errors
     /// The config has faults, an address cannot be bound, or the system refuses a thread or a file.
     pub fn start(self) -> Result<Running, StartError> {
+        self.start_as(Notify { is_process: false })
+    }
+
+    fn start_as(self, notify: Notify) -> Result<Running, StartError> {
+        let origins = Origins { successor: self.successor, notify };
         let builder = || Builder::new(self.source.clone(), self.registry.clone());
         match &self.last_good {
-            None => lifecycle::start(builder()),
-            Some(history) => lifecycle::start_or_fall_back(builder, history),
+            None => lifecycle::start(builder(), origins),
+            Some(history) => lifecycle::start_or_fall_back(builder, history, origins),
         }
     }
 
     /// Serves until told to end, and returns the exit code.
     ///
     /// SIGTERM and SIGINT drain, a second one stops at once; SIGHUP reloads; SIGUSR1 opens log
-    /// files again. Errors go to stderr and to the log.
-    pub fn run(self) -> ExitCode {
+    /// files again; SIGUSR2 has another process of the same program take over. Errors go to stderr and to the log.
+    pub fn run(mut self) -> ExitCode {
+        let successor = self.successor.take();
+        // Where it is not known what runs here, nothing can be started to follow it.
+        self.successor = successor.or_else(|| Successor::like_this().ok());
+        if let Some(gateway) = self.successor.as_ref().filter(|_| is_supervisor(self.supervised)) {
+            return lifecycle::supervise(gateway);
+        }
         let signals = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let signals = match signals {
             Ok(runtime) => runtime,
@@ -142,7 +182,7 @@ impl GatewayBuilder {
             Ok(listening) => listening,
             Err(error) => return failed(&error),
         };
-        match self.start() {
+        match self.start_as(Notify { is_process: true }) {
             Ok(running) => signals.block_on(listening.serve(running)),
             Err(StartError::Config(faults)) => {
                 eprintln!("{faults}");
@@ -182,25 +222,25 @@ impl Signals {
     }
 
     async fn serve(&mut self, running: Running) -> ExitCode {
-        let running = Arc::new(running);
+        let state = running.state().clone();
         let mut asked = std::pin::pin!(running.asked());
         loop {
+            let state = state.clone();
+            // Neither keeps the next signal waiting. Their outcomes are logged and can be read at the admin address.
             tokio::select! {
                 _ = self.terminate.recv() => break,
                 _ = self.interrupt.recv() => break,
                 Asked::Drain = &mut asked => break,
                 _ = self.hangup.recv() => {
-                    let running = running.clone();
-                    // The outcome is logged and can be read at the admin address.
-                    let _ = tokio::task::spawn_blocking(move || running.reload().is_ok()).await;
+                    tokio::task::spawn_blocking(move || state.reloader.reload().is_ok());
                 }
                 _ = self.reopen.recv() => running.reopen_logs(),
-                _ = self.upgrade.recv() => tracing::warn!("this build cannot upgrade itself yet"),
+                _ = self.upgrade.recv() => {
+                    tokio::task::spawn_blocking(move || state.upgrade().is_ok());
+                }
             }
         }
-        let Ok(running) = Arc::try_unwrap(running).map_err(drop) else {
-            return failed(&"a reload is still under way");
-        };
+        drop(state);
         self.drain(running).await
     }
 

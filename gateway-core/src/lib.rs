@@ -4,6 +4,7 @@
 //! extend it. `ARCHITECTURE.md` in the repository is the map of the rooms.
 
 pub mod admin;
+mod carried;
 pub mod config;
 mod consumer;
 mod context;
@@ -12,6 +13,7 @@ mod gateway;
 mod grpc;
 pub mod lifecycle;
 pub mod listener;
+mod notify;
 pub mod plugin;
 mod proxy;
 pub mod reload;
@@ -21,12 +23,13 @@ pub mod telemetry;
 mod tls;
 pub mod upstream;
 
+pub use carried::{Carried, monotonic};
 pub use consumer::{Consumer, Consumers};
 pub use context::RequestCtx;
 pub use gateway::{
     Checked, EXIT_ADDRESS, EXIT_CONFIG, EXIT_FAILED, EXIT_WARNINGS, Gateway, GatewayBuilder,
 };
 pub use grpc::GrpcForm;
-pub use lifecycle::{Asked, DrainOutcome, Running, StartError};
+pub use lifecycle::{Asked, DrainOutcome, Running, StartError, UpgradeError, Upgraded};
 pub use proxy::failure_status;
 pub use reload::ReloadError;

@@ -2,19 +2,19 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::time::Duration;
 
-use gateway_tests::{Certificates, Client, Issued, Origin, Process, Program};
+use gateway_tests::{
+    Certificates, Client, Installed, Issued, Origin, Process, Program, Response, eventually,
+};
 use serde_json::Value;
-use tempfile::TempDir;
 
 /// What a download has.
 const LONG: usize = 100 << 20;
 
 /// A gateway that runs as a process, all that is behind it, and traffic through it.
 struct House {
-    folder: TempDir,
+    installed: Installed,
     /// Held for its files.
     _authority: Certificates,
     certificates: [Issued; 2],
@@ -44,8 +44,8 @@ fn origin() -> Origin {
 }
 
 impl House {
-    fn start() -> Self {
-        let folder = tempfile::tempdir().expect("a folder can be made");
+    /// Its streams of gRPC are of so many messages, or without an end.
+    fn start(turns: i32) -> Self {
         let authority = Certificates::new();
         let certificates =
             ["first", "second"].map(|name| authority.issue(name, "DNS:a.test,IP:127.0.0.1"));
@@ -53,21 +53,19 @@ impl House {
             (Program::start("websocket.py", &[]), Program::start("grpc_peer.py", &[]));
         let origin = origin();
         let endpoints = [origin.address(), chat.address(), calls.address()];
-        let path = folder.path().join("gateway.yaml");
-        certify(folder.path(), &certificates[0]);
-        fs::write(&path, config(endpoints, 0)).expect("it can be written");
-        let mut process = Process::start(&["run", "-c", &path.display().to_string()]);
+        let installed = Installed::new(&config(endpoints, 0));
+        certify(&installed, &certificates[0]);
+        let mut process = installed.run(&[]);
         let admin = address(&process.await_line("admin calls are answered"));
         let public = address(&process.await_line("listening")).to_string();
         let secured = address(&process.await_line("listening")).to_string();
         let (ca, length) = (authority.authority().display().to_string(), LONG.to_string());
-        let words = ["--http", &public, "--tls", &secured, "--ca", &ca];
-        let traffic = Program::start(
-            "traffic.py",
-            &[&words[..], &["--download", &length, "--grpc", &public]].concat(),
-        );
+        let turns = turns.to_string();
+        let words = ["--http", &public, "--tls", &secured, "--ca", &ca, "--grpc", &public];
+        let more = ["--download", &length, "--turns", &turns];
+        let traffic = Program::start("traffic.py", &[&words[..], &more].concat());
         Self {
-            folder,
+            installed,
             _authority: authority,
             certificates,
             origin,
@@ -83,13 +81,18 @@ impl House {
     fn reload(&self, round: usize) {
         let endpoints = [self.origin.address(), self.chat.address(), self.calls.address()];
         if round % 4 == 3 {
-            certify(self.folder.path(), &self.certificates[round / 4 % 2]);
+            certify(&self.installed, &self.certificates[round / 4 % 2]);
         }
-        let path = self.folder.path().join("gateway.yaml");
-        fs::write(path, config(endpoints, round)).expect("it can be written");
-        let call = "POST /reload HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer s3cret\r\nContent-Length: 0\r\n\r\n";
-        let answer = Client::connect(self.admin).send(call).response();
+        self.installed.configure(&config(endpoints, round));
+        let answer = self.call("/reload");
         assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+
+    fn call(&self, path: &str) -> Response {
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer s3cret\r\nContent-Length: 0\r\n\r\n"
+        );
+        Client::connect(self.admin).send(head).response()
     }
 
     /// What its process has in memory, in bytes.
@@ -117,18 +120,18 @@ impl House {
 }
 
 /// Puts a certificate where the config says that it is, both files in one step as far as files allow.
-fn certify(folder: &Path, issued: &Issued) {
+fn certify(installed: &Installed, issued: &Issued) {
     for (from, to) in [(&issued.key, "own.key"), (&issued.cert, "own.pem")] {
-        let next = folder.join("next");
+        let next = installed.path("next");
         fs::copy(from, &next).expect("it can be copied");
-        fs::rename(next, folder.join(to)).expect("it can be moved");
+        fs::rename(next, installed.path(to)).expect("it can be moved");
     }
 }
 
 fn config([origin, chat, calls]: [SocketAddr; 3], round: usize) -> String {
     let (routes, upstreams, plugins) = (round / 4, round.div_ceil(4), (round + 2) / 4);
     format!(
-        "version: 1\nserver: {{workers: 2, drain_timeout: 10s}}\n\
+        "version: 1\nserver: {{workers: 2, drain_timeout: 13s}}\n\
          admin: {{address: \"127.0.0.1:0\", token: s3cret}}\naccess_log: {{output: \"off\"}}\n\
          listeners:\n- {{name: public, address: \"127.0.0.1:0\"}}\n\
          - {{name: secured, address: \"127.0.0.1:0\", tls: {{certificates: [{{cert: own.pem, key: own.key}}]}}}}\n\
@@ -146,7 +149,7 @@ fn config([origin, chat, calls]: [SocketAddr; 3], round: usize) -> String {
 
 /// So many reloads under traffic: nothing is lost, long ones live on, memory does not grow by more than this share.
 fn reloads(rounds: usize, pause: Duration, grows: f64) -> Value {
-    let mut house = House::start();
+    let mut house = House::start(-1);
     let warm = rounds / 5;
     let mut before = 0.0;
     for round in 1..=rounds {
@@ -169,6 +172,45 @@ fn reloads(rounds: usize, pause: Duration, grows: f64) -> Value {
     let mut told = house.end();
     told["resident"] = serde_json::json!([before, after]);
     told
+}
+
+/// So many upgrades under traffic: nothing is lost, what takes its time is served to its end, conversations are told when
+/// theirs is over.
+fn upgrades(rounds: usize, pause: Duration) -> Value {
+    let mut house = House::start(5);
+    // Whoever is to be there is.
+    std::thread::sleep(Duration::from_secs(1));
+    for _ in 0..rounds {
+        let answer = house.call("/upgrade");
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        std::thread::sleep(pause);
+    }
+    eventually("all but the last have ended", || house.installed.processes().len() == 1);
+    while house.report()["download"]["done"] == 0 {
+        // It has what is left of it already, and is slow to read it.
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    let told = house.report();
+    let closed = told["socket"]["closed"].as_object().expect("it says with what");
+    assert!(closed.keys().eq(["1001"]), "{told}");
+    for kind in ["kept", "fresh", "tls", "tls_fresh", "h2"] {
+        assert!(told[kind]["done"].as_u64() > Some(20), "{kind}: {told}");
+        assert!(told[kind]["gap"].as_f64() < Some(4.0), "{kind}: {told}");
+    }
+    assert!(told["grpc"]["connections"].as_u64() > Some(1), "{told}");
+    house.end()
+}
+
+#[test]
+fn upgrades_under_traffic_of_all_kinds_lose_nothing() {
+    upgrades(3, Duration::from_secs(2));
+}
+
+/// The long form: `cargo test -p gateway-tests --test house -- --ignored --nocapture twenty_upgrades`.
+#[test]
+#[ignore = "takes a minute and a half"]
+fn twenty_upgrades_lose_nothing() {
+    println!("{:#}", upgrades(20, Duration::from_secs(4)));
 }
 
 #[test]

@@ -687,16 +687,6 @@ fn sigusr1_opens_the_log_again_after_it_was_moved() {
     assert_eq!(lines(&file("access.log.1")), 1);
 }
 
-#[test]
-fn sigusr2_does_not_kill() {
-    let mut run = Run::start(&saying("x"));
-
-    run.process.signal("USR2");
-    run.process.await_line("cannot upgrade");
-
-    assert_eq!(run.get().status, 200);
-}
-
 /// A YAML text as JSON.
 fn json(yaml: &str) -> serde_json::Value {
     serde_yaml::from_str(yaml).expect("it is YAML")

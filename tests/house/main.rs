@@ -44,5 +44,6 @@ mod telemetry;
 mod tls;
 mod tokens;
 mod transport;
+mod upgrade;
 mod upstreams;
 mod websocket;

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Traffic of all kinds at once, by clients of other makes, that counts what it loses.
 
-    traffic.py --http HOST:PORT --tls HOST:PORT --ca FILE --download BYTES --grpc HOST:PORT
+    traffic.py --http HOST:PORT --tls HOST:PORT --ca FILE --download BYTES --grpc HOST:PORT --turns COUNT
 
 Prints `0`, then follows its input: `report` has it print one line of JSON, `end` has it end everything, print the last
 line and stop. What it asks for: /ok, /download, /chat (WebSocket) over HTTP, and the method Chat of gRPC.
@@ -13,7 +13,7 @@ tls, tls_fresh
 h2          HTTP/2, one stream after the other on a connection
 socket      a WebSocket, a message a second
 download    a long body, read slowly
-grpc        a stream of gRPC, a message a second
+grpc        streams of gRPC, a message a second; each of so many turns, or without an end
 
 Of each kind the line tells how many exchanges there were (`done`), how many connections (`connections`), the longest
 time without one in seconds (`gap`), and what was lost (`lost`), which nothing that the protocols allow is: a connection
@@ -100,15 +100,30 @@ def http2(kind, host, port):
             session = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
             session.initiate_connection()
             tcp.sendall(session.data_to_send())
-            goodbye = False
+            goodbye, held = False, bytearray()
             while not OVER.is_set() and not goodbye:
-                goodbye = stream(kind, tcp, session)
+                goodbye = stream(kind, tcp, session, held)
             tcp.close()
         except Exception as error:
             kind.lose(f"{type(error).__name__} {error}")
 
 
-def stream(kind, tcp, session):
+def frames(held):
+    """The whole frames at the beginning of what came, taken out of it, and whether one is a goodbye, with its last stream.
+
+    The library takes the first goodbye for the end of the connection, and nothing after it."""
+    whole, last = b"", None
+    while len(held) >= 9 and len(held) >= (size := 9 + int.from_bytes(held[:3], "big")):
+        frame = bytes(held[:size])
+        del held[:size]
+        if frame[3] == 7:
+            last = int.from_bytes(frame[9:13], "big") & 0x7FFFFFFF
+        else:
+            whole += frame
+    return whole, last
+
+
+def stream(kind, tcp, session, held):
     """One exchange; whether the server has said goodbye."""
     number = session.get_next_available_stream_id()
     fields = [(":method", "GET"), (":path", "/ok"), (":scheme", "http"), (":authority", "a")]
@@ -118,10 +133,16 @@ def stream(kind, tcp, session):
     while True:
         bytes_in = tcp.recv(65536)
         if not bytes_in:
-            if not goodbye:
-                kind.lose("the connection ended without a goodbye")
+            kind.lose("the connection ended without an answer")
             return True
-        for event in session.receive_data(bytes_in):
+        held += bytes_in
+        whole, last = frames(held)
+        if last is not None:
+            goodbye = True
+            if last < number:
+                # It was not looked at, and may be asked anew.
+                return True
+        for event in session.receive_data(whole):
             if isinstance(event, h2.events.ResponseReceived):
                 status = dict(event.headers)[b":status"]
             elif isinstance(event, h2.events.DataReceived):
@@ -130,11 +151,6 @@ def stream(kind, tcp, session):
             elif isinstance(event, h2.events.StreamReset):
                 kind.lose(f"stream reset with {event.error_code}")
                 return True
-            elif isinstance(event, h2.events.ConnectionTerminated):
-                goodbye = True
-                if event.last_stream_id is not None and event.last_stream_id < number:
-                    # It was not looked at, and may be asked anew.
-                    return True
             elif isinstance(event, h2.events.StreamEnded):
                 if (status, body) != (b"200", b"ok"):
                     kind.lose(f"{status} {body[:100]!r}")
@@ -199,8 +215,8 @@ def download(kind, host, port, length):
             kind.lose(f"{type(error).__name__} {error}")
 
 
-def conversation(kind, target):
-    """A stream of gRPC for as long as the server keeps it."""
+def conversation(kind, target, turns_at_most):
+    """A stream of gRPC for so many messages, or as long as the server keeps it; then another."""
     channel = grpc.insecure_channel(target)
     call = channel.stream_stream("/test.Test/Chat")
     while not OVER.is_set():
@@ -209,12 +225,16 @@ def conversation(kind, target):
         try:
             kind.connections += 1
             answers = call(said, timeout=600)
-            while not OVER.is_set():
+            left = turns_at_most
+            while not OVER.is_set() and left != 0:
+                left -= 1
                 turns.put(b"hello")
                 next(answers)
                 kind.one()
                 OVER.wait(1)
             turns.put(None)
+            for _ in answers:
+                kind.lose("more came back than was said")
         except Exception as error:
             kind.lose(f"{type(error).__name__} {error}")
             turns.put(None)
@@ -225,6 +245,7 @@ def main():
     for name in ("http", "tls", "ca", "grpc"):
         parser.add_argument(f"--{name}")
     parser.add_argument("--download", type=int, default=0)
+    parser.add_argument("--turns", type=int, default=-1)
     options = parser.parse_args()
     host, _, port = options.http.rpartition(":")
     port = int(port)
@@ -250,7 +271,7 @@ def main():
         start("tls", http1, secured, True)
         start("tls_fresh", http1, secured, False)
     if options.grpc:
-        start("grpc", conversation, options.grpc)
+        start("grpc", conversation, options.grpc, options.turns)
     print(0, flush=True)
     for line in sys.stdin:
         if line.strip() == "end":

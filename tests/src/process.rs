@@ -1,7 +1,7 @@
 //! The stock binary as a process.
 
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, channel};
@@ -60,8 +60,17 @@ impl Process {
     /// # Panics
     /// It cannot be started.
     pub fn start(arguments: &[&str]) -> Self {
-        let mut child = Command::new(gateway_binary())
+        Self::start_in(&gateway_binary(), arguments, &[])
+    }
+
+    /// Starts this program with these arguments, and these variables in its environment.
+    ///
+    /// # Panics
+    /// It cannot be started.
+    pub fn start_in(program: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
+        let mut child = Command::new(program)
             .args(arguments)
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())

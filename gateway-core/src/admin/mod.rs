@@ -10,6 +10,7 @@ mod server;
 
 use std::io;
 use std::net::TcpListener;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
@@ -26,6 +27,7 @@ pub use readouts::{routes, version};
 
 /// The admin address, bound, before it is served.
 pub(crate) struct Admin {
+    configured: AdminAddress,
     address: String,
     socket: Socket,
     token: Option<Secret>,
@@ -36,11 +38,11 @@ enum Socket {
     Unix(UnixListener),
 }
 
-/// Binds the admin address and reads its token.
+/// Binds the admin address, unless another process did and left its socket to this one, and reads its token.
 ///
 /// # Errors
 /// The address is taken, or the token cannot be read.
-pub(crate) fn bind(config: &AdminConfig) -> Result<Admin, StartError> {
+pub(crate) fn bind(config: &AdminConfig, bound: Option<OwnedFd>) -> Result<Admin, StartError> {
     let unreadable =
         |error: String| StartError::System { what: "admin.token", source: io::Error::other(error) };
     let token = config
@@ -48,12 +50,20 @@ pub(crate) fn bind(config: &AdminConfig) -> Result<Admin, StartError> {
         .as_ref()
         .map(|token| token.resolve(&environment).map_err(unreadable))
         .transpose()?;
-    let (address, socket) = match &config.address {
-        AdminAddress::Tcp(address) => {
+    let unusable = |source| StartError::System { what: "the admin socket", source };
+    let (address, socket) = match (&config.address, bound) {
+        (AdminAddress::Tcp(_), Some(bound)) => {
+            let socket = TcpListener::from(bound);
+            (socket.local_addr().map_err(unusable)?.to_string(), Socket::Tcp(socket))
+        }
+        (AdminAddress::Unix(path), Some(bound)) => {
+            (format!("unix:{}", path.display()), Socket::Unix(UnixListener::from(bound)))
+        }
+        (AdminAddress::Tcp(address), None) => {
             let bound = crate::listener::bind(&"admin".into(), *address)?;
             (bound.address.to_string(), Socket::Tcp(bound.socket))
         }
-        AdminAddress::Unix(path) => {
+        (AdminAddress::Unix(path), None) => {
             let socket = bind_unix(path).map_err(|error| StartError::System {
                 what: "the admin socket cannot be bound",
                 source: std::io::Error::new(error.kind(), format!("{}: {error}", path.display())),
@@ -61,7 +71,7 @@ pub(crate) fn bind(config: &AdminConfig) -> Result<Admin, StartError> {
             (format!("unix:{}", path.display()), Socket::Unix(socket))
         }
     };
-    Ok(Admin { address, socket, token })
+    Ok(Admin { configured: config.address.clone(), address, socket, token })
 }
 
 /// Binds a socket file that only its owner may use, in place of one that nobody listens on.
@@ -79,6 +89,18 @@ impl Admin {
     /// The address as bound.
     pub(crate) fn address(&self) -> &str {
         &self.address
+    }
+
+    /// The address as the config has it, and the socket once more, for another process.
+    ///
+    /// # Errors
+    /// There are no more descriptors.
+    pub(crate) fn copy(&self) -> io::Result<(AdminAddress, OwnedFd)> {
+        let socket = match &self.socket {
+            Socket::Tcp(socket) => socket.as_fd(),
+            Socket::Unix(socket) => socket.as_fd(),
+        };
+        Ok((self.configured.clone(), socket.try_clone_to_owned()?))
     }
 
     /// Serves it on `runtime` until the gateway ends.

@@ -98,6 +98,7 @@ fn status(state: &State, snapshot: &Snapshot) -> Value {
         "uptime_ms": u64::try_from(state.started.elapsed().as_millis()).unwrap_or(u64::MAX),
         "revision": snapshot.revision,
         "last_reload": state.reloader.last(),
+        "last_failed_upgrade": state.last_upgrade(),
         "listeners": listeners.collect::<Vec<_>>(),
         "connections": state.connections.open(),
         "requests_in_flight": in_flight,

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,12 +15,12 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use super::access::Caller;
 use super::{breakers, endpoints, readouts};
 use crate::config::Secret;
-use crate::lifecycle::{Asked, State};
+use crate::lifecycle::{Asked, State, UpgradeError};
 use crate::reload::ReloadError;
 
 /// Connections to the admin address at one time; more wait.
@@ -32,9 +33,11 @@ pub(super) type Reply = Response<Full<Bytes>>;
 pub(super) async fn serve_tcp(socket: TcpListener, state: Arc<State>, token: Option<Secret>) {
     let caller = Caller::Tcp(token.map(Arc::new));
     let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut accepts = state.admin_accepts.subscribe();
     loop {
         let Ok(place) = places.clone().acquire_owned().await else { return };
-        match socket.accept().await {
+        let Some(accepted) = next(&mut accepts, || socket.accept()).await else { return };
+        match accepted {
             Ok((stream, _)) => {
                 let serve = connection(stream, state.clone(), caller.clone());
                 tokio::spawn(async move {
@@ -49,9 +52,11 @@ pub(super) async fn serve_tcp(socket: TcpListener, state: Arc<State>, token: Opt
 
 pub(super) async fn serve_unix(socket: UnixListener, state: Arc<State>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut accepts = state.admin_accepts.subscribe();
     loop {
         let Ok(place) = places.clone().acquire_owned().await else { return };
-        match socket.accept().await {
+        let Some(accepted) = next(&mut accepts, || socket.accept()).await else { return };
+        match accepted {
             Ok((stream, _)) => {
                 let user = stream.peer_cred().map(|peer| peer.uid()).ok();
                 let own = nix::unistd::geteuid().as_raw();
@@ -67,14 +72,38 @@ pub(super) async fn serve_unix(socket: UnixListener, state: Arc<State>) {
     }
 }
 
+/// The next connection, once such are accepted; `None` when the gateway is gone.
+async fn next<T, F>(accepts: &mut watch::Receiver<bool>, accept: impl Fn() -> F) -> Option<T>
+where
+    F: Future<Output = T>,
+{
+    loop {
+        accepts.wait_for(|accepts| *accepts).await.ok()?;
+        tokio::select! {
+            biased;
+            _ = accepts.changed() => {}
+            accepted = accept() => return Some(accepted),
+        }
+    }
+}
+
 async fn connection(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     state: Arc<State>,
     caller: Caller,
 ) {
+    let _open = Open::of(&state);
     let service = service_fn(move |request| {
         let (state, caller) = (state.clone(), caller.clone());
-        async move { Ok::<_, Infallible>(answer(&request, &state, &caller).await) }
+        async move {
+            let mut reply = answer(&request, &state, &caller).await;
+            if state.is_handed_over() {
+                // Whoever comes again finds the process that follows.
+                let close = http::HeaderValue::from_static("close");
+                reply.headers_mut().insert(header::CONNECTION, close);
+            }
+            Ok::<_, Infallible>(reply)
+        }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -84,6 +113,22 @@ async fn connection(
         .await;
     if let Err(error) = served {
         tracing::debug!(%error, "admin connection");
+    }
+}
+
+/// A connection that is open.
+struct Open(Arc<State>);
+
+impl Open {
+    fn of(state: &Arc<State>) -> Self {
+        state.admin_connections.fetch_add(1, Ordering::AcqRel);
+        Self(state.clone())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.admin_connections.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -128,7 +173,8 @@ async fn answer(request: &Request<Incoming>, state: &Arc<State>, caller: &Caller
             state.asked.send_replace(Some(Asked::Drain));
             json(StatusCode::ACCEPTED, &json!({ "draining": true }))
         }
-        (&Method::POST, "/reload" | "/rollback" | "/drain") => forbidden(),
+        (&Method::POST, "/upgrade") if caller.may_change(request.headers()) => upgrade(state).await,
+        (&Method::POST, "/reload" | "/rollback" | "/drain" | "/upgrade") => forbidden(),
         (&Method::POST | &Method::DELETE, _) if is_change(path) => forbidden(),
         _ if readouts::read(path, state).is_some() => {
             not_allowed("this can only be read", "GET, HEAD")
@@ -154,9 +200,24 @@ fn is_change(path: &str) -> bool {
 /// What cannot be read is a call, or nothing.
 fn unreadable(path: &str) -> Reply {
     match path {
-        "/reload" | "/rollback" | "/drain" => not_allowed("this is a call", "POST"),
+        "/reload" | "/rollback" | "/drain" | "/upgrade" => not_allowed("this is a call", "POST"),
         _ if is_change(path) => not_allowed("this is a call", "POST, DELETE"),
         _ => problem(StatusCode::NOT_FOUND, &format!("there is nothing at {path}")),
+    }
+}
+
+/// Has another process take over; the answer comes when it serves.
+async fn upgrade(state: &Arc<State>) -> Reply {
+    let turn = state.clone();
+    match tokio::task::spawn_blocking(move || turn.upgrade()).await {
+        Ok(Ok(upgraded)) => json(StatusCode::OK, &json!(upgraded)),
+        Ok(Err(error @ UpgradeError::NotNow(_))) => {
+            problem(StatusCode::CONFLICT, &error.to_string())
+        }
+        Ok(Err(error @ UpgradeError::Failed(_))) => {
+            problem(StatusCode::BAD_GATEWAY, &error.to_string())
+        }
+        Err(error) => problem(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
     }
 }
 

@@ -139,6 +139,7 @@ pub(crate) fn read_text(
 fn is_followed(path: &ConfigPath) -> bool {
     let path = path.to_string();
     path.starts_with("reload.")
+        || path.starts_with("server.")
         || path.starts_with("listeners[") && path.contains("].tls.")
         || path.contains(".discover.")
 }

@@ -7,6 +7,7 @@ use std::str::FromStr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::FilePath;
 use super::scalar::{Invalid, Scalar, scalar};
 use super::units::Span;
 
@@ -21,6 +22,12 @@ pub struct ServerConfig {
     pub drain_delay: Span,
     /// How long requests in flight may take to finish after the gateway is told to stop. Default `30s`.
     pub drain_timeout: Span,
+    /// A Unix socket at which another process of this config takes over, whoever started it. It is this user's alone (mode
+    /// 0600), as its folder has to be. None unless it is set; what `gateway upgrade` and SIGUSR2 start needs none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upgrade_socket: Option<FilePath>,
+    /// How long a process that takes over may need until it serves. Default `60s`.
+    pub upgrade_timeout: Span,
     /// Most connections from clients at a time, all listeners together. Default 100000.
     #[schemars(range(min = 1))]
     pub connections: usize,
@@ -32,6 +39,8 @@ impl Default for ServerConfig {
             workers: Workers::Auto,
             drain_delay: Span::seconds(0),
             drain_timeout: Span::seconds(30),
+            upgrade_socket: None,
+            upgrade_timeout: Span::seconds(60),
             connections: 100_000,
         }
     }

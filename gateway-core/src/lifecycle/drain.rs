@@ -1,5 +1,6 @@
 //! Ending without cutting a request.
 
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -27,7 +28,10 @@ pub enum DrainOutcome {
 /// Says that it is leaving, closes the listeners, lets requests finish, and returns when the last connection has ended.
 pub(super) fn drain(state: &State, limit: Duration, hurry: &watch::Receiver<bool>) -> DrainOutcome {
     state.leaving.send_replace(true);
-    pause(state, hurry);
+    if !state.is_handed_over() {
+        state.notify.stopping();
+        pause(state, hurry);
+    }
     let began = Instant::now();
     tracing::info!(connections = state.connections.open(), ?limit, "draining");
     state.sockets.drain();
@@ -47,6 +51,11 @@ pub(super) fn drain(state: &State, limit: Duration, hurry: &watch::Receiver<bool
             parted = true;
             state.sockets.part();
         }
+        thread::sleep(STEP);
+    }
+    // Whoever has asked for it hears so.
+    let since = Instant::now();
+    while state.admin_connections.load(Ordering::Acquire) > 0 && since.elapsed() < LAST_ANSWERS {
         thread::sleep(STEP);
     }
     tracing::info!("drained");

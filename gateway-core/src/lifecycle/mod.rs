@@ -1,23 +1,35 @@
 //! Start, serve, drain, end.
 
+mod activation;
 mod drain;
+mod handover;
 mod start;
+mod supervise;
+mod watchdog;
 mod worker;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use crate::config::AdminAddress;
 use crate::listener::{BindError, Connections, Sockets};
+use crate::notify::Notify;
 use crate::reload::{ReloadError, Reloader};
 use crate::snapshot::SnapshotHandle;
 use crate::telemetry::Telemetry;
 use crate::upstream::Watch;
 
 pub use drain::DrainOutcome;
+use handover::LastUpgrade;
+pub(crate) use handover::Successor;
+pub use handover::{UpgradeError, Upgraded};
 pub(crate) use start::{start, start_or_fall_back};
+pub(crate) use supervise::{is_supervisor, supervise};
 
 /// Why a gateway does not start.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +50,14 @@ pub enum StartError {
     },
 }
 
+/// What a gateway knows of how its process was started.
+#[derive(Clone, Debug)]
+pub(crate) struct Origins {
+    /// What follows the process where it is to be upgraded.
+    pub(crate) successor: Option<Successor>,
+    pub(crate) notify: Notify,
+}
+
 /// What a running gateway's parts are told, and what they tell.
 pub(crate) struct State {
     pub(crate) snapshots: SnapshotHandle,
@@ -48,6 +68,20 @@ pub(crate) struct State {
     pub(crate) plugins: Vec<(&'static str, crate::plugin::Class)>,
     pub(crate) sockets: Arc<Sockets>,
     pub(crate) started: Instant,
+    /// What follows this process where it is to be upgraded.
+    pub(crate) successor: Option<Successor>,
+    /// Held while it is.
+    upgrading: Mutex<()>,
+    last_upgrade: Mutex<Option<LastUpgrade>>,
+    /// Another process serves in place of this one.
+    handed_over: AtomicBool,
+    /// The admin address's socket.
+    admin: Option<(AdminAddress, OwnedFd)>,
+    /// Admin calls are answered; where not, they wait.
+    pub(crate) admin_accepts: watch::Sender<bool>,
+    /// How many connections to it are open.
+    pub(crate) admin_connections: AtomicUsize,
+    pub(crate) notify: Notify,
     /// What whoever runs the gateway was asked for at the admin address.
     pub(crate) asked: watch::Sender<Option<Asked>>,
     /// Requests are not welcome any more, though they may still be served.
@@ -63,12 +97,30 @@ impl State {
     pub(crate) fn is_ready(&self) -> bool {
         !*self.leaving.borrow()
     }
+
+    /// Has another process take over, of the program that this one was started as. Blocks until it serves.
+    ///
+    /// # Errors
+    /// It does not, and this one serves on.
+    pub(crate) fn upgrade(&self) -> Result<Upgraded, UpgradeError> {
+        handover::upgrade(self)
+    }
+
+    /// How the last upgrade failed.
+    pub(crate) fn last_upgrade(&self) -> Option<LastUpgrade> {
+        self.last_upgrade.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether another process serves in place of this one.
+    pub(crate) fn is_handed_over(&self) -> bool {
+        self.handed_over.load(Ordering::Acquire)
+    }
 }
 
 /// What whoever runs a gateway may be asked for at the admin address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asked {
-    /// To drain, and to end then.
+    /// To drain, and to end then: it was asked for, or another process serves in place of this one.
     Drain,
 }
 
@@ -119,6 +171,21 @@ impl Running {
     /// There is no such entry, or it cannot be in force any more; nothing has changed then.
     pub fn rollback(&self, to: Option<u64>) -> Result<crate::snapshot::Revision, ReloadError> {
         self.state.reloader.rollback(to).map(|(revision, _)| revision)
+    }
+
+    /// Starts the program that this gateway was started as once more, and has it take over: sockets, and state that it
+    /// goes on with. Blocks until it serves, for at most `server.upgrade_timeout`; then [`asked`](Self::asked) says that
+    /// this one is to drain.
+    ///
+    /// # Errors
+    /// The other one does not serve. Nothing has changed then.
+    pub fn upgrade(&self) -> Result<Upgraded, UpgradeError> {
+        self.state.upgrade()
+    }
+
+    /// What can be shared with tasks that outlive this.
+    pub(crate) fn state(&self) -> &Arc<State> {
+        &self.state
     }
 
     /// Comes back when somebody who may has asked for something at the admin address, at once if it was before. It is

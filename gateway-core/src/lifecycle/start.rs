@@ -1,39 +1,72 @@
 //! From a config to a gateway that serves: everything that can fail is tried before it does.
 
-use std::sync::{Arc, Mutex};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
+use super::handover::{Door, Predecessor, is_to_take_over};
 use super::worker::Worker;
-use super::{Running, StartError, State};
-use crate::admin;
-use crate::config::{Fault, Loaded};
-use crate::listener::{Acceptor, Sockets};
+use super::{Origins, Running, StartError, State, activation, watchdog};
+use crate::admin::{self, Admin};
+use crate::config::{AdminConfig, Fault, Loaded};
+use crate::listener::{Acceptor, Accepts, Sockets};
 use crate::proxy::Shared;
 use crate::reload::{Builder, History, LOOK, LastReload, Reloader, Source};
 use crate::snapshot::SnapshotHandle;
-use crate::telemetry::{ReloadOutcome, Telemetry};
+use crate::telemetry::{ReloadOutcome, Telemetry, UpgradeOutcome};
 use crate::upstream::Watch;
 
-/// Loads, compiles, binds, serves.
+/// Loads, compiles, binds, serves; takes over from a process that serves already, if there is one.
 ///
 /// # Errors
 /// The config has faults, an address cannot be bound, or a thread cannot be started. Nothing is
-/// left behind then.
-pub(crate) fn start(builder: Builder) -> Result<Running, StartError> {
-    let loaded = builder.load()?;
-    start_with(builder, &loaded, None)
+/// left behind then, and a process that was there serves on.
+pub(crate) fn start(builder: Builder, origins: Origins) -> Result<Running, StartError> {
+    let mut before = Predecessor::that_started_this().map_err(no_hand_over)?;
+    let started = || {
+        let Some((history, entry)) = before.as_ref().and_then(Predecessor::kept) else {
+            let loaded = builder.load()?;
+            return start_with(builder, &loaded, None, origins, &mut before);
+        };
+        // An upgrade changes the program, and not what was rolled back to.
+        let loaded = builder.load_from(&Source::Kept(History::new(&history), entry))?;
+        let instead = Some(Instead { history: &history, entry, why: None });
+        start_with(builder, &loaded, instead, origins, &mut before)
+    };
+    let started = started();
+    if let (Err(error), Some(before)) = (&started, before) {
+        before.failed(error.to_string());
+    }
+    started
+}
+
+fn no_hand_over(source: std::io::Error) -> StartError {
+    StartError::System { what: "the process before does not hand over", source }
+}
+
+/// What a gateway starts with in place of what its source says.
+struct Instead<'a> {
+    history: &'a Path,
+    entry: u64,
+    /// What is wrong with what the source says, if that is why.
+    why: Option<&'a StartError>,
 }
 
 /// As [`start`]; where the config cannot be started with, with the latest one in `history` that can.
 pub(crate) fn start_or_fall_back(
     builder: impl Fn() -> Builder,
     history: &History,
+    origins: Origins,
 ) -> Result<Running, StartError> {
-    let first = match start(builder()) {
+    let takes_over = is_to_take_over();
+    let first = match start(builder(), origins.clone()) {
+        // The process before serves on, with a config that is better than an old one.
+        Err(error) if takes_over => return Err(error),
         Err(error @ (StartError::Config(_) | StartError::Bind(_))) => error,
         other => return other,
     };
@@ -48,9 +81,11 @@ pub(crate) fn start_or_fall_back(
         let builder = builder();
         // What is read later is the source again.
         let loaded = builder.load_from(&Source::Kept(history.clone(), entry.number));
-        let started = loaded
-            .map_err(StartError::from)
-            .and_then(|loaded| start_with(builder, &loaded, Some((entry.number, &first))));
+        let started = loaded.map_err(StartError::from).and_then(|loaded| {
+            let (history, entry) = (history.folder(), entry.number);
+            let instead = Some(Instead { history, entry, why: Some(&first) });
+            start_with(builder, &loaded, instead, origins.clone(), &mut None)
+        });
         match started {
             Ok(running) => {
                 let (entry, accepted_at) = (entry.number, entry.accepted_at);
@@ -69,23 +104,51 @@ pub(crate) fn start_or_fall_back(
     Err(first)
 }
 
-/// `instead` says which entry of the history this is, and why.
 fn start_with(
     builder: Builder,
     loaded: &Loaded,
-    instead: Option<(u64, &StartError)>,
+    instead: Option<Instead<'_>>,
+    origins: Origins,
+    before: &mut Option<Predecessor>,
 ) -> Result<Running, StartError> {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
+    let system = |what| move |source| StartError::System { what, source };
+    let server = &loaded.config.server;
+    let door = server.upgrade_socket.as_deref().map(Door::make).transpose();
+    let door = door.map_err(system("server.upgrade_socket"))?;
+    if before.is_none()
+        && let Some(path) = &server.upgrade_socket
+    {
+        *before = Predecessor::at(path).map_err(no_hand_over)?;
+    }
+    if let Some(before) = before {
+        builder.follows(before.revision().0);
+        if let Some(secret) = before.ticket_secret() {
+            builder.store.keep_ticket_secret(secret);
+        }
+    }
     let snapshot = builder.compile(loaded)?;
+    if let Some((_, digest)) = before.as_ref().map(Predecessor::revision)
+        && digest != snapshot.revision.digest
+    {
+        tracing::info!("the config is another one than that of the process before");
+    }
     builder.surroundings(loaded)?;
     let config = snapshot.config.clone();
     let workers = crate::reload::workers(&config);
     let sockets = Arc::<Sockets>::default();
-    let prepared = sockets.prepare(&snapshot, workers)?;
-    let admin = config.admin.as_ref().map(admin::bind).transpose()?;
-    let system = |what| move |source| StartError::System { what, source };
+    let mut passed =
+        activation::passed().map_err(system("sockets of whoever started the gateway"))?;
+    let inherited = before.as_mut().map_or(&mut passed, Predecessor::listeners);
+    let prepared = sockets.prepare(&snapshot, workers, inherited)?;
+    activation::warn_of(&passed);
+    let bind_admin = |admin: &AdminConfig| {
+        let bound = before.as_mut().and_then(|before| before.admin(&admin.address));
+        admin::bind(admin, bound)
+    };
+    let admin = config.admin.as_ref().map(bind_admin).transpose()?;
     let telemetry = Telemetry::start(builder.metrics.clone(), &config, &snapshot.concealed)
         .map_err(system("cannot open the access log"))?;
     let telemetry = Arc::new(telemetry);
@@ -94,8 +157,9 @@ fn start_with(
     let (control, runtime) =
         control(stopping.subscribe()).map_err(system("cannot start a thread"))?;
     builder.installed(&snapshot, &runtime);
-    match instead {
+    match &instead {
         None => builder.keep(loaded),
+        Some(Instead { why: None, .. }) => {}
         Some(_) => builder.metrics.reloaded(ReloadOutcome::Failure, SystemTime::now()),
     }
     let plugins = builder.registry.iter().map(|spec| (spec.kind, spec.class)).collect();
@@ -106,15 +170,18 @@ fn start_with(
         sockets: sockets.clone(),
         runtime: runtime.clone(),
         telemetry: telemetry.clone(),
-        last: Mutex::new(instead.map(|(entry, why)| {
+        notify: origins.notify,
+        last: Mutex::new(instead.map(|Instead { history, entry, why }| {
             let faults = match why {
-                StartError::Config(faults) => faults.iter().cloned().collect(),
-                other => vec![Fault::of_file("config", other.to_string())],
+                Some(StartError::Config(faults)) => faults.iter().cloned().collect(),
+                Some(other) => vec![Fault::of_file("config", other.to_string())],
+                None => Vec::new(),
             };
-            LastReload::now(false, faults, Some(entry))
+            LastReload::now(why.is_none(), faults, Some((history.to_owned(), entry)))
         })),
         turn: Mutex::default(),
     };
+    let copy = admin.as_ref().map(Admin::copy).transpose();
     let state = Arc::new(State {
         snapshots,
         reloader,
@@ -124,6 +191,14 @@ fn start_with(
         plugins,
         sockets,
         started: Instant::now(),
+        successor: origins.successor,
+        upgrading: Mutex::default(),
+        last_upgrade: Mutex::default(),
+        handed_over: AtomicBool::new(false),
+        admin: copy.map_err(system("the admin socket"))?,
+        admin_accepts: watch::Sender::new(true),
+        admin_connections: AtomicUsize::new(0),
+        notify: origins.notify,
         asked: watch::Sender::new(None),
         leaving: watch::Sender::new(false),
         idle: watch::Sender::new(false),
@@ -135,20 +210,55 @@ fn start_with(
         state: state.clone(),
     };
     let mut hands = Vec::new();
+    let mut threads = vec![("gateway-control".to_owned(), runtime.clone())];
     for index in 0..workers {
         let worker = worker(index, &state, config.server.connections);
         let (thread, hand) = worker.start().map_err(system("cannot start a worker"))?;
+        threads.push((format!("gateway-worker-{index}"), hand.runtime.clone()));
         running.workers.push(thread);
-        hands.push(hand);
+        hands.push(hand as Box<dyn Accepts>);
     }
     state.sockets.accepted_by(hands);
+    if let Some(before) = before {
+        warm(&state, &runtime);
+        before.ready(&state.reloader.builder.store).map_err(no_hand_over)?;
+        // What is known of endpoints by now decides which are chosen.
+        state.snapshots.load().upstreams().iter().for_each(|upstream| upstream.look_again());
+        state.reloader.builder.metrics.upgraded(UpgradeOutcome::Success);
+    }
     if let Some(admin) = admin {
         tracing::info!(address = admin.address(), "admin calls are answered");
         admin.serve(&state, &runtime).map_err(system("cannot start the admin server"))?;
     }
     state.sockets.install(prepared, Duration::ZERO, &runtime);
+    if let Some(Err(error)) = before.take().map(Predecessor::serving) {
+        // Who waits to be accepted is the other one's.
+        state.sockets.leave_to_another(|_| true);
+        return Err(no_hand_over(error));
+    }
+    if let Some(door) = door {
+        door.open(&state, &runtime).map_err(system("server.upgrade_socket"))?;
+    }
+    let revision = &state.snapshots.load().revision;
+    state.notify.serving(&revision.to_string());
+    watchdog::watch(&state, threads).map_err(system("cannot start a thread"))?;
     runtime.spawn(follow(state));
     Ok(running)
+}
+
+/// Waits until it is known which endpoints there are, for as long as that is worth it.
+fn warm(state: &State, runtime: &Handle) {
+    const LONGEST: Duration = Duration::from_secs(5);
+    let snapshot = state.snapshots.load();
+    let (done, looked) = mpsc::channel();
+    runtime.spawn(async move {
+        for upstream in snapshot.upstreams() {
+            upstream.first_look(LONGEST).await;
+        }
+        // Nobody waits for it any longer than this.
+        let _ = done.send(());
+    });
+    let _ = looked.recv_timeout(LONGEST);
 }
 
 /// Looks at the files of the config for as long as the gateway runs, and the config says so.

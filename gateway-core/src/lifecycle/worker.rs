@@ -42,8 +42,8 @@ pub(super) struct Worker {
 }
 
 /// Where a worker is told of the sockets that it accepts on.
-struct Hand {
-    runtime: Handle,
+pub(super) struct Hand {
+    pub(super) runtime: Handle,
     acceptor: Acceptor,
     proxy: Arc<Proxy>,
     relay: Arc<TcpRelay>,
@@ -64,7 +64,7 @@ impl Accepts for Hand {
 
 impl Worker {
     /// Starts the thread. What comes back with it is where it is told of sockets.
-    pub(super) fn start(self) -> io::Result<(JoinHandle<()>, Box<dyn Accepts>)> {
+    pub(super) fn start(self) -> io::Result<(JoinHandle<()>, Box<Hand>)> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let Self { index, shared, acceptor, mut idle, mut stopping } = self;
         let _inside = runtime.enter();

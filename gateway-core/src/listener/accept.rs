@@ -42,10 +42,20 @@ impl Acceptor {
     {
         let mut accepting = socket.accepting();
         loop {
-            let accepted = tokio::select! {
-                biased;
-                _ = accepting.wait_for(|accepting| *accepting != Accepting::Yes) => break,
-                accepted = listener.accept() => accepted,
+            let now = *accepting.borrow_and_update();
+            let accepted = match now {
+                Accepting::Yes => tokio::select! {
+                    biased;
+                    _ = accepting.changed() => continue,
+                    accepted = listener.accept() => accepted,
+                },
+                Accepting::Wait => {
+                    // The sender is the socket's own.
+                    let _ = accepting.changed().await;
+                    continue;
+                }
+                Accepting::Last => break,
+                Accepting::Never => return,
             };
             if let Err(error) = self.take(accepted, &socket, (&proxy, &relay)) {
                 tracing::error!(?socket, %error, "cannot accept; trying again soon");

@@ -1,15 +1,16 @@
 //! The sockets that are accepted on: opened and closed while the gateway runs, as the config says.
 
-use std::fmt;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
+use std::{fmt, io};
 
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::bind::{BindError, Bound, bind};
+use super::inherited::{self, Inherited};
 use crate::snapshot::{ListenerPlan, Snapshot, SocketKey};
 
 /// How long those who accept may take to hear that they are to stop.
@@ -48,8 +49,12 @@ pub(crate) enum Parting {
 pub(super) enum Accepting {
     /// They are taken.
     Yes,
+    /// They wait.
+    Wait,
     /// Those that wait are taken, and no more.
     Last,
+    /// They are another process's.
+    Never,
 }
 
 impl Socket {
@@ -96,7 +101,11 @@ impl Socket {
     }
 
     fn drain(&self) {
-        self.accepting.send_replace(Accepting::Last);
+        self.accepting.send_if_modified(|accepting| {
+            let accepts = matches!(accepting, Accepting::Yes | Accepting::Wait);
+            *accepting = if accepts { Accepting::Last } else { *accepting };
+            accepts
+        });
         self.draining.0.send_replace(true);
     }
 
@@ -163,11 +172,17 @@ impl Sockets {
         let _ = self.workers.set(workers);
     }
 
-    /// Binds what `next` has and is not open yet. Nothing is accepted on it before it is installed.
+    /// Binds what `next` has and is not open yet, unless it is inherited. Nothing is accepted on it before it is
+    /// installed.
     ///
     /// # Errors
     /// An address cannot be bound. Nothing has changed then.
-    pub(crate) fn prepare(&self, next: &Snapshot, workers: usize) -> Result<Prepared, BindError> {
+    pub(crate) fn prepare(
+        &self,
+        next: &Snapshot,
+        workers: usize,
+        inherited: &mut Vec<Inherited>,
+    ) -> Result<Prepared, BindError> {
         let table = self.table();
         let mut prepared = Prepared { new: Vec::new(), copies: Vec::new(), gone: Vec::new() };
         let is_kept = |open: &Open| next.listener_on(&open.socket.key).is_some();
@@ -181,8 +196,11 @@ impl Sockets {
             if table.closed || table.open.iter().any(|open| open.socket.key.is_of(listener)) {
                 continue;
             }
-            let bound = bind(&listener.name, listener.address)
-                .map_err(|error| error.held_by(table.open.iter().map(|open| &open.bound)))?;
+            let bound = match inherited::take(inherited, listener) {
+                Some(bound) => bound,
+                None => bind(&listener.name, listener.address)
+                    .map_err(|error| error.held_by(table.open.iter().map(|open| &open.bound)))?,
+            };
             let copies = (0..workers).map(|_| bound.socket.try_clone()).collect::<Result<_, _>>();
             prepared.copies.push(copies.map_err(|source| BindError {
                 listener: listener.name.clone(),
@@ -245,6 +263,43 @@ impl Sockets {
         let table = self.table();
         let open = table.open.iter().find(|open| open.socket.key.is_of(listener));
         open.map(|open| open.bound.address)
+    }
+
+    /// All that are accepted on, as they are known to another process: their keys' addresses, names and descriptors.
+    ///
+    /// # Errors
+    /// There are no more descriptors.
+    pub(crate) fn copies(&self) -> io::Result<Vec<(SocketAddr, Arc<str>, TcpListener)>> {
+        let table = self.table();
+        let copy = |Open { socket, bound }: &Open| {
+            Ok((socket.key.address, bound.listener.clone(), bound.socket.try_clone()?))
+        };
+        table.open.iter().map(copy).collect()
+    }
+
+    /// Has new connections wait, or takes them again.
+    pub(crate) fn hold(&self, wait: bool) {
+        let (from, to) = match wait {
+            true => (Accepting::Yes, Accepting::Wait),
+            false => (Accepting::Wait, Accepting::Yes),
+        };
+        self.table().each(|socket| {
+            socket.accepting.send_if_modified(|accepting| {
+                let is_so = *accepting == from;
+                *accepting = if is_so { to } else { *accepting };
+                is_so
+            });
+        });
+    }
+
+    /// The connections that wait at those of the [`copies`](Self::copies) are another process's from now on that it has
+    /// taken.
+    pub(crate) fn leave_to_another(&self, is_taken: impl Fn(usize) -> bool) {
+        let mut table = self.table();
+        table.closed = true;
+        for (_, open) in table.open.iter().enumerate().filter(|(index, _)| is_taken(*index)) {
+            open.socket.accepting.send_replace(Accepting::Never);
+        }
     }
 
     /// Accepts no more, and has connections end after their next answer.

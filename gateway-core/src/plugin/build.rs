@@ -10,6 +10,7 @@ use regex::bytes::Regex;
 
 use super::TemplateError;
 use super::{Attribute, AttributeError, Condition, ConditionError, PublishedNames, Template};
+use crate::carried::Carried;
 use crate::config::{RedactionConfig, Secret, SecretConfig, environment};
 use crate::consumer::Consumers;
 use crate::snapshot::Store;
@@ -102,6 +103,16 @@ impl<'a> BuildEnv<'a> {
         T: Any + Send + Sync,
     {
         self.store.get(&format!("{}/{}/{key}", self.scope, self.name), digest, new)
+    }
+
+    /// As [`state`](Self::state), of state that an upgrade hands on to the process that follows, where key and digest
+    /// are the same there.
+    pub fn carried_state<T>(&self, key: &str, digest: &str, new: impl FnOnce() -> T) -> Arc<T>
+    where
+        T: Any + Carried,
+    {
+        let key = format!("{}/{}/{key}", self.scope, self.name);
+        self.store.get_carried(&key, digest, digest, new)
     }
 
     /// Runs `task` from the moment a snapshot with this plugin is installed until the last request

@@ -44,6 +44,10 @@ impl History {
         Self { folder: folder.into() }
     }
 
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// What was accepted, the latest first. Folders that are no entries are passed over.
     ///
     /// # Errors

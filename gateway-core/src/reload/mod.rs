@@ -3,16 +3,19 @@
 mod follow;
 mod history;
 mod source;
+mod surroundings;
 
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use tokio::runtime::Handle;
 
-use crate::config::{AdminAddress, Config, ConfigPath, Fault, Faults, Loaded, LogOutput};
+use crate::config::{Config, ConfigPath, Fault, Faults, Loaded};
 use crate::listener::Sockets;
+use crate::notify::Notify;
 use crate::plugin::Registry;
 use crate::snapshot::{Compiler, Revision, Snapshot, SnapshotHandle, Store, compile};
 use crate::telemetry::{Metrics, ReloadOutcome, Telemetry};
@@ -22,6 +25,7 @@ pub(crate) use self::follow::LOOK;
 
 pub use history::{Entry, History};
 pub use source::Source;
+pub(crate) use surroundings::is_own;
 
 /// Builds snapshots from a source: the same way for `check`, start and reload.
 pub struct Builder {
@@ -83,45 +87,6 @@ impl Builder {
         )
     }
 
-    /// Looks at what a config needs of its surroundings, apart from addresses that others hold: what
-    /// `check` accepts, `run` is to start with.
-    ///
-    /// # Errors
-    /// Every fault.
-    pub(crate) fn surroundings(&self, loaded: &Loaded) -> Result<(), Faults> {
-        let config = &loaded.config;
-        let mut faults = Vec::new();
-        let mut add = |path: ConfigPath, message: String| {
-            faults.push(loaded.document.fault(&path, message));
-        };
-        let admin = ConfigPath::root().key("admin");
-        if let Some(token) = config.admin.as_ref().and_then(|admin| admin.token.as_ref())
-            && let Err(message) = token.resolve(&|name| std::env::var(name).ok())
-        {
-            add(admin.clone().key("token"), message);
-        }
-        let held = config.admin.as_ref().and_then(|admin| match admin.address {
-            AdminAddress::Tcp(address) if address.port() != 0 => Some(address),
-            _ => None,
-        });
-        if let Some(held) = held
-            && let Some(listener) = config.listeners.iter().find(|one| one.address == held)
-        {
-            let message = format!("the listener `{}` has this address already", listener.name);
-            add(admin.key("address"), message);
-        }
-        if let LogOutput::File(path) = &config.access_log.output {
-            let at = ConfigPath::root().key("access_log").key("output");
-            let folder = path.parent().unwrap_or(path);
-            if !folder.is_dir() {
-                add(at, format!("there is no folder `{}`", folder.display()));
-            } else if path.is_dir() {
-                add(at, format!("`{}` is a folder", path.display()));
-            }
-        }
-        Faults::refuse_any(faults)
-    }
-
     /// Keeps a config that was accepted, where it says so.
     pub(crate) fn keep(&self, loaded: &Loaded) {
         let Some(history) = &loaded.config.reload.history else { return };
@@ -129,6 +94,11 @@ impl Builder {
             let folder = history.folder.display();
             tracing::error!(%folder, %error, "the config is in force and cannot be kept in the history");
         }
+    }
+
+    /// The number of the next revision is the one after this.
+    pub(crate) fn follows(&self, revision: u64) {
+        self.next.store(revision.saturating_add(1), Ordering::Relaxed);
     }
 
     /// Counts a snapshot that was installed and starts the tasks of its plugins and upstreams.
@@ -157,12 +127,24 @@ pub struct LastReload {
     pub faults: Vec<Fault>,
     /// The entry of the history that is in force in place of what the source says.
     pub history_entry: Option<u64>,
+    /// The folder of that history.
+    #[serde(skip)]
+    pub(crate) history: Option<PathBuf>,
 }
 
 impl LastReload {
-    pub(crate) fn now(succeeded: bool, faults: Vec<Fault>, history_entry: Option<u64>) -> Self {
+    pub(crate) fn now(
+        succeeded: bool,
+        faults: Vec<Fault>,
+        in_force: Option<(PathBuf, u64)>,
+    ) -> Self {
         let at = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
-        Self { at, succeeded, faults, history_entry }
+        let (history, history_entry) = in_force.unzip();
+        Self { at, succeeded, faults, history_entry, history }
+    }
+
+    fn in_force(&self) -> Option<(PathBuf, u64)> {
+        self.history.clone().zip(self.history_entry)
     }
 }
 
@@ -210,6 +192,8 @@ pub(crate) struct Reloader {
     /// What plugins' tasks run on.
     pub(crate) runtime: Handle,
     pub(crate) telemetry: Arc<Telemetry>,
+    /// Who is told that a reload is under way, and what came of it.
+    pub(crate) notify: Notify,
     pub(crate) last: Mutex<Option<LastReload>>,
     pub(crate) turn: Mutex<()>,
 }
@@ -221,12 +205,14 @@ impl Reloader {
     /// Every fault; nothing has changed then.
     pub(crate) fn reload(&self) -> Result<Revision, ReloadError> {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut under_way = self.notify.reloading();
         let outcome = self.builder.load().map_err(ReloadError::from).and_then(|loaded| {
             let revision = self.replace(&loaded)?;
             self.builder.keep(&loaded);
             Ok(revision)
         });
         self.tell(&outcome, None);
+        under_way.came_to(self.status(&outcome));
         outcome
     }
 
@@ -239,10 +225,13 @@ impl Reloader {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let entry = self.earlier(to)?;
         let Some(history) = self.history() else { return Err(no_history()) };
+        let kept = (history.folder().to_owned(), entry.number);
         let source = Source::Kept(history, entry.number);
+        let mut under_way = self.notify.reloading();
         let loaded = self.builder.load_from(&source).map_err(ReloadError::from);
         let outcome = loaded.and_then(|loaded| self.replace(&loaded));
-        self.tell(&outcome, outcome.is_ok().then_some(entry.number));
+        self.tell(&outcome, outcome.is_ok().then_some(kept));
+        under_way.came_to(self.status(&outcome));
         if outcome.is_ok() {
             let entry = entry.number;
             tracing::warn!(
@@ -286,8 +275,26 @@ impl Reloader {
         })
     }
 
+    /// The history and the entry of it that is in force in place of what the source says.
+    pub(crate) fn rolled_back_to(&self) -> Option<(PathBuf, u64)> {
+        self.last()?.in_force()
+    }
+
+    /// What is in force, and why not something else, in a line.
+    fn status(&self, outcome: &Result<Revision, ReloadError>) -> String {
+        match outcome {
+            Ok(revision) => revision.to_string(),
+            Err(error) => {
+                let revision = &self.snapshots.load().revision;
+                let why = error.to_string();
+                let why = why.lines().next().unwrap_or_default();
+                format!("{revision}; the last reload was refused: {why}")
+            }
+        }
+    }
+
     /// Notes how it went, for whoever asks.
-    fn tell(&self, outcome: &Result<Revision, ReloadError>, entry: Option<u64>) {
+    fn tell(&self, outcome: &Result<Revision, ReloadError>, entry: Option<(PathBuf, u64)>) {
         let result = if outcome.is_ok() { ReloadOutcome::Success } else { ReloadOutcome::Failure };
         self.builder.metrics.reloaded(result, SystemTime::now());
         let faults: Vec<Fault> = match outcome {
@@ -303,10 +310,10 @@ impl Reloader {
             }
         };
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = last.as_ref().and_then(|last| last.history_entry);
+        let before = last.as_ref().and_then(LastReload::in_force);
         // What is refused leaves in force what was.
-        let history_entry = if outcome.is_ok() { entry } else { before };
-        *last = Some(LastReload::now(outcome.is_ok(), faults, history_entry));
+        let in_force = if outcome.is_ok() { entry } else { before };
+        *last = Some(LastReload::now(outcome.is_ok(), faults, in_force));
     }
 
     /// How the last reload went; `None` before there was one.
@@ -332,12 +339,14 @@ impl Reloader {
             loaded.document.fault(&path, error.to_string())
         })?;
         let config = &loaded.config;
-        let prepared = self.sockets.prepare(&snapshot, workers(config)).map_err(|error| {
-            let mut listeners = config.listeners.iter();
-            let index = listeners.position(|one| one.name == *error.listener).unwrap_or_default();
-            let path = ConfigPath::root().key("listeners").index(index).key("address");
-            ReloadError::Address(loaded.document.fault(&path, error.to_string()))
-        })?;
+        let prepared =
+            self.sockets.prepare(&snapshot, workers(config), &mut Vec::new()).map_err(|error| {
+                let mut listeners = config.listeners.iter();
+                let index =
+                    listeners.position(|one| one.name == *error.listener).unwrap_or_default();
+                let path = ConfigPath::root().key("listeners").index(index).key("address");
+                ReloadError::Address(loaded.document.fault(&path, error.to_string()))
+            })?;
         let revision = snapshot.revision.clone();
         // From here on nothing fails.
         self.sockets.leave(&prepared, &self.snapshots.load());

@@ -24,15 +24,22 @@ use crate::upstream::{Breaker, Each, Upstream};
 
 pub use compile::{Compiler, compile};
 pub(crate) use socket_key::SocketKey;
+pub(crate) use store::Name as CarriedName;
 pub use store::Store;
 
 /// The number and digest of a config.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Revision {
-    /// Counts the configs this process has installed, from 1.
+    /// Counts the configs that were in force, from 1, those of processes before this one included.
     pub number: u64,
     /// SHA-256 of the merged document, hexadecimal; secrets enter it by reference.
     pub digest: String,
+}
+
+impl std::fmt::Display for Revision {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "revision {} ({})", self.number, self.digest)
+    }
 }
 
 /// What one listener's requests and connections are subject to.

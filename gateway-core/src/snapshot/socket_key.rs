@@ -15,8 +15,12 @@ pub(crate) struct SocketKey {
 
 impl SocketKey {
     pub(crate) fn of(listener: &ListenerPlan) -> Self {
-        let name = (listener.address.port() == 0).then(|| listener.name.clone());
-        Self { address: listener.address, name }
+        Self::of_another(listener.address, &listener.name)
+    }
+
+    /// The key of the socket of a listener that another process had.
+    pub(crate) fn of_another(address: SocketAddr, name: &str) -> Self {
+        Self { address, name: (address.port() == 0).then(|| name.into()) }
     }
 
     pub(crate) fn is_of(&self, listener: &ListenerPlan) -> bool {

@@ -21,7 +21,7 @@ pub use hex::{Ascii, lower_hex};
 pub use metrics::{
     BreakerChange, ConnectionEnd, CredentialCheck, EjectionReason, Handles, HandshakeFailure,
     LimiterDecision, ListenerMetrics, Metrics, PluginError, PluginMetrics, Refusal, ReloadOutcome,
-    RetryReason, RouteMetrics, StoreCall, UpstreamMetrics,
+    RetryReason, RouteMetrics, StoreCall, UpgradeOutcome, UpstreamMetrics,
 };
 pub(crate) use metrics::{Outcome, observe, observe_attempt};
 pub use record::{AttemptRecord, Phases, RequestRecord, StatusSource};

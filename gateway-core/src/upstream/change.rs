@@ -42,6 +42,11 @@ impl Upstream {
         self.make_roster(now)
     }
 
+    /// Makes the roster anew, now that something else is known of the endpoints. For the upstream that is in force alone.
+    pub(crate) fn look_again(&self) {
+        self.refresh(Instant::now());
+    }
+
     /// Makes the roster from what is known of the endpoints, and changes nothing of that: an upstream
     /// of a config that may yet be refused has one too.
     pub(super) fn make_roster(&self, now: Instant) -> Option<Instant> {

@@ -1,18 +1,18 @@
-//! A clock that costs one load to read: milliseconds since the process began, advanced by the
-//! watch.
+//! A clock that costs one load to read: the machine's milliseconds, advanced by the watch.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// Milliseconds since the clock was made, as of the watch's last round.
+use crate::carried::monotonic;
+
+/// Milliseconds of [`monotonic`] time, as of the watch's last round.
 pub(crate) struct CoarseClock {
-    origin: Instant,
     now: AtomicU64,
 }
 
 impl CoarseClock {
     pub(crate) fn new() -> Self {
-        Self { origin: Instant::now(), now: AtomicU64::new(0) }
+        Self { now: AtomicU64::new(millis(monotonic())) }
     }
 
     pub(crate) fn now(&self) -> u64 {
@@ -21,7 +21,7 @@ impl CoarseClock {
 
     /// Reads the real clock.
     pub(crate) fn advance(&self) -> u64 {
-        let now = millis(self.origin.elapsed());
+        let now = millis(monotonic());
         self.now.store(now, Ordering::Relaxed);
         now
     }

@@ -6,17 +6,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use pingora::upstreams::peer::HttpPeer;
+use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
 use super::adaptive::Adaptive;
 use super::balance::{Latency, Load};
 use super::discovery::Discovered;
 use super::gate::Gate;
-use super::health::{Overrides, Standing, Tally};
+use super::health::{Kept, Overrides, Standing, Tally};
 use super::place::Count;
 use super::quantile::Times;
 use super::room::Room;
 use super::tend::Tending;
+use crate::carried::Carried;
 use crate::config::EndpointConfig;
 
 /// One address inside an upstream.
@@ -111,6 +113,44 @@ impl EndpointState {
 
     pub(super) fn standing(&self) -> MutexGuard<'_, Standing> {
         self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An endpoint's state as an upgrade hands it on.
+#[derive(Serialize, Deserialize)]
+struct KeptState {
+    standing: Kept,
+    latency: u64,
+}
+
+impl Carried for EndpointStates {
+    fn carry(&self) -> Vec<u8> {
+        let (held, now) = (self.lock(), Instant::now());
+        let kept: HashMap<SocketAddr, KeptState> = held
+            .states
+            .iter()
+            .map(|(address, state)| {
+                let (standing, latency) = (state.standing().kept(now), state.latency.kept());
+                (*address, KeptState { standing, latency })
+            })
+            .collect();
+        serde_json::to_vec(&kept).unwrap_or_default()
+    }
+
+    fn take_over(&self, bytes: &[u8]) -> Result<(), String> {
+        let kept: HashMap<SocketAddr, KeptState> =
+            serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+        let (held, now) = (self.lock(), Instant::now());
+        for (address, kept) in kept {
+            if let Some(state) = held.states.get(&address) {
+                *state.standing() = Standing::of(kept.standing, now);
+                state.latency.keep(kept.latency);
+            }
+        }
+        drop(held);
+        // Whoever tends them makes another roster of it.
+        self.stir.notify_one();
+        Ok(())
     }
 }
 

@@ -13,6 +13,7 @@
 //! `RateLimit` and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers). A request that one limit
 //! refuses counts in none. Each gateway counts for itself, unless they share a `store`.
 
+mod base;
 mod cost;
 mod fields;
 mod lease;
@@ -23,9 +24,8 @@ mod plan;
 mod store;
 mod table;
 
-use std::hash::{BuildHasher, Hasher, RandomState};
+use std::hash::Hasher;
 use std::sync::Arc;
-use std::time::Instant;
 
 use async_trait::async_trait;
 use gateway_core::RequestCtx;
@@ -37,11 +37,12 @@ use gateway_core::telemetry::{FailureCode, LimiterDecision, PluginMetrics, lower
 use http::{StatusCode, header};
 use sha2::{Digest, Sha256};
 
+use base::Base;
 use cost::Cost;
 use fields::seconds;
 use lease::{Ask, Leased};
 pub use options::Config;
-use options::{Fields, LONGEST, Missing, OnFull, OnStoreError};
+use options::{Fields, Missing, OnFull, OnStoreError};
 use plan::{Plan, Refused, Standings, Taken};
 use store::{Call, Store, Unknown};
 
@@ -67,12 +68,6 @@ struct Override {
     groups: Box<[Box<str>]>,
     /// `None` for no limit at all.
     plan: Option<Plan>,
-}
-
-/// What the buckets' times count from, and what keys are hashed with: kept as long as they are.
-struct Base {
-    epoch: Instant,
-    hasher: RandomState,
 }
 
 /// What was taken for a request.
@@ -135,7 +130,7 @@ impl RateLimit {
 
     /// The key by which buckets here are found.
     fn key_here(&self, facts: &Facts<'_>) -> Option<u64> {
-        let mut hasher = self.base.hasher.build_hasher();
+        let mut hasher = self.base.hasher();
         let complete = self.parts(facts, |bytes, there| {
             // The length keeps two parts from being read as two others.
             hasher.write_u64(if there { bytes.len() as u64 } else { u64::MAX });
@@ -152,12 +147,6 @@ impl RateLimit {
             hasher.update(bytes);
         });
         complete.then(|| lower_hex(&hasher.finalize()[..16]))
-    }
-
-    /// The moment, in nanoseconds. A state of 0 is one of long ago.
-    fn now(&self) -> u64 {
-        let now = u64::try_from(self.base.epoch.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        now.saturating_add(u64::try_from(LONGEST.as_nanos()).unwrap_or(u64::MAX) * 3)
     }
 
     /// Which override holds for the request's consumer.
@@ -185,7 +174,7 @@ impl RateLimit {
     ) -> Result<Option<(Key, Taken)>, Reply> {
         let here = || {
             let key = self.key_here(facts)?;
-            Some((Key::Here(key), plan.take(key, cost, self.now(), self.on_full)))
+            Some((Key::Here(key), plan.take(key, cost, Base::now(), self.on_full)))
         };
         let Some(store) = &self.store else {
             return here().map_or_else(|| self.incomplete(), |taken| Ok(Some(taken)));
@@ -199,7 +188,7 @@ impl RateLimit {
             }
             Some(leases) => {
                 let Some(key) = self.key_here(facts) else { return self.incomplete() };
-                let taken = match leases.take(key, self.now()) {
+                let taken = match leases.take(key, Base::now()) {
                     Leased::Known(taken) => Ok(taken),
                     Leased::Ask(ask) => self.lease(store, plan, cost, &ask, facts).await,
                 };
@@ -273,10 +262,10 @@ impl RateLimit {
     async fn settle(&self, plan: &Plan, owed: &Owed, cost: u64) -> Option<Standings> {
         match &owed.key {
             Key::Here(key) if cost < owed.at_first => {
-                plan.give_back(*key, owed.at_first - cost, self.now());
-                Some(plan.charge(*key, 0, self.now()))
+                plan.give_back(*key, owed.at_first - cost, Base::now());
+                Some(plan.charge(*key, 0, Base::now()))
             }
-            Key::Here(key) => Some(plan.charge(*key, cost - owed.at_first, self.now())),
+            Key::Here(key) => Some(plan.charge(*key, cost - owed.at_first, Base::now())),
             Key::Shared(_) if cost == owed.at_first => None,
             Key::Shared(key) => {
                 // Neither is above a million.

@@ -1,9 +1,8 @@
 //! What operators write of `rate-limit`, and how it is compiled.
 
 use std::fmt::Write;
-use std::hash::RandomState;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use gateway_core::config::{FilePath, SecretConfig, Span};
 use gateway_core::plugin::{Attribute, BuildEnv, BuildError, OptionPath};
@@ -14,6 +13,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
+use super::base::Base;
 use super::cost::Cost;
 use super::fields::seconds;
 use super::lease::Leases;
@@ -21,7 +21,7 @@ use super::limit::{Limit, Way};
 use super::plan::{Plan, Rule};
 use super::store::{Line, Store};
 use super::table::Table;
-use super::{Base, Override, RateLimit};
+use super::{Override, RateLimit};
 
 pub(super) const LONGEST: Duration = Duration::from_secs(31 * 24 * 60 * 60);
 
@@ -376,8 +376,7 @@ impl Config {
             store,
             on_store_error: self.on_store_error,
             metrics: env.metrics(),
-            base: env
-                .state("base", "", || Base { epoch: Instant::now(), hasher: RandomState::new() }),
+            base: env.carried_state("base", "", Base::new),
         })
     }
 
@@ -467,7 +466,8 @@ impl Config {
             let digest = format!("{built:?} {} {:?}", self.keys, self.key);
             let keys = self.keys;
             let full = format!("{scope}{name}");
-            let table = env.state(&format!("limit/{full}"), &digest, || Table::new(built, keys));
+            let table =
+                env.carried_state(&format!("limit/{full}"), &digest, || Table::new(built, keys));
             // In a store what does not mean the same has another name.
             let shared = Sha256::digest(format!("{} {built:?} {:?}", env.scope(), self.key));
             let shared = format!("{full}:{}", &lower_hex(&shared)[..8]);

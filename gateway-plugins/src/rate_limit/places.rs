@@ -39,6 +39,14 @@ impl Places {
         &self.at(index).state
     }
 
+    /// All keys that ever had a place that nobody took, with their states.
+    pub(super) fn all(&self) -> impl Iterator<Item = (u64, u64)> {
+        let pair = |place: &Place| {
+            (place.key.load(Ordering::Acquire), place.state.load(Ordering::Acquire))
+        };
+        self.sets.iter().flatten().map(pair).filter(|(key, _)| *key != 0)
+    }
+
     /// The state of a key that has a place.
     pub(super) fn known(&self, key: u64) -> Option<&AtomicU64> {
         self.search(key).map(|index| self.state(index))

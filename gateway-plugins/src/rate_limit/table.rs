@@ -2,6 +2,9 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use gateway_core::Carried;
+
+use super::base::Base;
 use super::limit::{Limit, Over, Standing};
 use super::places::Places;
 
@@ -77,6 +80,37 @@ impl Table {
     }
 }
 
+/// Pairs of a key's hash and its state, each of 8 bytes with the lowest first.
+impl Carried for Table {
+    fn carry(&self) -> Vec<u8> {
+        let now = Base::now();
+        let mut bytes = Vec::new();
+        for (key, state) in self.places.all().filter(|(_, state)| !self.limit.is_spent(*state, now))
+        {
+            bytes.extend_from_slice(&key.to_le_bytes());
+            bytes.extend_from_slice(&state.to_le_bytes());
+        }
+        bytes
+    }
+
+    fn take_over(&self, bytes: &[u8]) -> Result<(), String> {
+        let (parts, rest) = bytes.as_chunks::<8>();
+        let (pairs, odd) = parts.as_chunks::<2>();
+        if !rest.is_empty() || !odd.is_empty() {
+            return Err("pairs of 16 bytes".to_owned());
+        }
+        let now = Base::now();
+        let pairs = pairs.iter().map(|pair| pair.map(u64::from_le_bytes));
+        for [key, state] in pairs.filter(|[key, _]| *key != 0) {
+            // Where there is less room than before, some keys begin anew.
+            if let Some(place) = self.place(key, now) {
+                place.store(state, Ordering::Release);
+            }
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -130,6 +164,22 @@ mod tests {
         let later = 3 * SECOND;
         assert_eq!(taken(&table, hash(u64::MAX - 1), later), 2);
         assert_eq!(taken(&table, limited, later), 2);
+    }
+
+    #[test]
+    fn who_follows_goes_on_where_the_one_before_was() {
+        let (before, after) = (table(2, 1_000), table(2, 1_000));
+        let now = Base::now();
+        let (spent, part) = (hash(1), hash(2));
+        assert_eq!((taken(&before, spent, now), before.take(part, 1, now).is_ok()), (2, true));
+        assert_eq!(taken(&before, hash(3), now - 10 * SECOND), 2, "and long full again");
+
+        let bytes = before.carry();
+        assert_eq!(bytes.len(), 32, "what says nothing any more is not handed on");
+        after.take_over(&bytes).unwrap();
+
+        assert_eq!((taken(&after, spent, now), taken(&after, part, now)), (0, 1));
+        assert!(after.take_over(&bytes[1..]).is_err() && after.take_over(&bytes[..8]).is_err());
     }
 
     #[test]

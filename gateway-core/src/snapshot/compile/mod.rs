@@ -171,7 +171,7 @@ impl<'a> Compile<'a> {
     fn tls(&mut self, config: &ListenerConfig, path: &ConfigPath) -> Option<Arc<TlsPlan>> {
         let tls = config.tls.as_ref()?;
         let path = path.clone().key("tls");
-        let own = self.with.store.get("tls/secret", "", crate::tls::secret);
+        let own = self.with.store.ticket_secret();
         let secret = match &tls.ticket_secret {
             None => own.to_vec(),
             Some(written) => match written.resolve(&environment) {

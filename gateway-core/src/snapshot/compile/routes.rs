@@ -75,7 +75,8 @@ impl Compile<'_> {
         let route = (options.per == BreakerScope::Route).then_some(route);
         let metrics = upstream.metrics().clone();
         // A name that was gone in between has new metrics.
-        let digest = format!("{:p}/{options:?}", Arc::as_ptr(&metrics));
+        let carried = format!("{options:?}");
+        let digest = format!("{:p}/{carried}", Arc::as_ptr(&metrics));
         let of = route.unwrap_or_default();
         let key = format!("breaker/{}/{}/{}/{of}", plugin.scope, plugin.name, upstream.name());
         let who = Who {
@@ -87,10 +88,14 @@ impl Compile<'_> {
         let (store, options) = (self.with.store, options.clone());
         match options.per {
             BreakerScope::Endpoint => {
-                Breakers::Each(store.get(&key, &digest, || Each::new(options, who)))
+                Breakers::Each(
+                    store.get_carried(&key, &digest, &carried, || Each::new(options, who)),
+                )
             }
             BreakerScope::Upstream | BreakerScope::Route => {
-                Breakers::One(store.get(&key, &digest, || Breaker::new(options, who)))
+                Breakers::One(
+                    store.get_carried(&key, &digest, &carried, || Breaker::new(options, who)),
+                )
             }
         }
     }

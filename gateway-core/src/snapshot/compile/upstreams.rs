@@ -25,7 +25,12 @@ impl Compile<'_> {
             transport.key()
         );
         let store = &self.with.store;
-        let states = store.get(&format!("endpoints/{}", config.name), "", EndpointStates::default);
+        let states = store.get_carried(
+            &format!("endpoints/{}", config.name),
+            "",
+            "",
+            EndpointStates::default,
+        );
         store.get(&format!("upstream/{}", config.name), &digest, || {
             Upstream::new(config, transport, self.with.workers, key, metrics, states)
         })

@@ -136,6 +136,7 @@ families! {
     REVISION = gauge(doc("gateway_config_revision_info", "info", Gateway, &["revision", "digest"], "Always 1; the labels name the config in use."));
     RELOADS = times(2, doc("gateway_config_reloads_total", "reloads", Gateway, &["outcome"], "Reloads tried, by outcome."));
     LAST_RELOAD = times(2, gauge(doc("gateway_config_last_reload_timestamp_seconds", "seconds", Gateway, &["outcome"], "When a reload last had this outcome, since 1970.")));
+    UPGRADES = times(2, doc("gateway_upgrades_total", "upgrades", Gateway, &["outcome"], "Upgrades tried, by outcome. A process that took over counts one success."));
     LOG_DROPPED = doc("gateway_access_log_dropped_total", "lines", Gateway, &[], "Access log lines dropped because the queue was full.");
     LOG_FAILED = doc("gateway_access_log_failed_total", "lines", Gateway, &[], "Access log lines that the output refused.");
     BUILD = gauge(doc("gateway_build_info", "info", Gateway, &["version"], "Always 1; the label names the program's version."));

@@ -54,6 +54,7 @@ pub(super) struct Families {
     pub(super) key_fetches: IntCounterVec,
     pub(super) revision: IntGaugeVec,
     pub(super) reloads: IntCounterVec,
+    pub(super) upgrades: IntCounterVec,
     pub(super) last_reload: GaugeVec,
     pub(super) log_dropped: IntCounter,
     pub(super) log_failed: IntCounter,
@@ -115,6 +116,7 @@ impl Families {
             key_fetches: counters(doc::KEY_FETCH)?,
             revision: gauges(doc::REVISION)?,
             reloads: counters(doc::RELOADS)?,
+            upgrades: counters(doc::UPGRADES)?,
             last_reload: {
                 let family = GaugeVec::new(opts(&doc::LAST_RELOAD), doc::LAST_RELOAD.labels)?;
                 added(registry, family)?

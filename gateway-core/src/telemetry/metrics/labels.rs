@@ -314,7 +314,18 @@ pub enum ReloadOutcome {
     Failure,
 }
 
-pub(super) const RELOAD_OUTCOMES: [&str; 2] = ["success", "failure"];
+/// How an upgrade ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum UpgradeOutcome {
+    /// The process that follows serves.
+    Success,
+    /// The process before serves on.
+    Failure,
+}
+
+/// Of reloads and upgrades.
+pub(super) const CHANGE_OUTCOMES: [&str; 2] = ["success", "failure"];
 
 #[cfg(test)]
 mod tests {

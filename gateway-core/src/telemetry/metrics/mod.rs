@@ -12,7 +12,7 @@ pub use documented::{DOCUMENTED, Kind, MetricDoc, series_bound};
 pub use handles::{Held, ListenerMetrics, PluginMetrics, RouteMetrics, UpstreamMetrics};
 pub use labels::{
     BreakerChange, ConnectionEnd, CredentialCheck, EjectionReason, HandshakeFailure,
-    LimiterDecision, PluginError, Refusal, ReloadOutcome, RetryReason, StoreCall,
+    LimiterDecision, PluginError, Refusal, ReloadOutcome, RetryReason, StoreCall, UpgradeOutcome,
 };
 pub use observe::Handles;
 pub(crate) use observe::{Outcome, observe, observe_attempt};
@@ -20,7 +20,7 @@ pub(crate) use observe::{Outcome, observe, observe_attempt};
 use super::access_log::Losses;
 use families::Families;
 use handles::Handle;
-use labels::RELOAD_OUTCOMES;
+use labels::CHANGE_OUTCOMES;
 use prometheus::{Registry, TextEncoder};
 use series::Name;
 use std::collections::{HashMap, HashSet};
@@ -123,13 +123,21 @@ impl Metrics {
 
     /// A reload was tried.
     pub fn reloaded(&self, outcome: ReloadOutcome, now: SystemTime) {
-        let labels = [RELOAD_OUTCOMES[outcome as usize]];
+        let labels = [CHANGE_OUTCOMES[outcome as usize]];
         if let Ok(reloads) = self.families.reloads.get_metric_with_label_values(&labels) {
             reloads.inc();
         }
         if let Ok(last) = self.families.last_reload.get_metric_with_label_values(&labels) {
             let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
             last.set(since.as_secs_f64());
+        }
+    }
+
+    /// An upgrade was tried.
+    pub fn upgraded(&self, outcome: UpgradeOutcome) {
+        let labels = [CHANGE_OUTCOMES[outcome as usize]];
+        if let Ok(upgrades) = self.families.upgrades.get_metric_with_label_values(&labels) {
+            upgrades.inc();
         }
     }
 

@@ -95,6 +95,8 @@ fn drive_everything(metrics: &Metrics, names: &[&str]) {
     metrics.config_in_use(2, "def");
     metrics.reloaded(ReloadOutcome::Success, UNIX_EPOCH + Duration::from_millis(1500));
     metrics.reloaded(ReloadOutcome::Failure, UNIX_EPOCH);
+    metrics.upgraded(UpgradeOutcome::Success);
+    metrics.upgraded(UpgradeOutcome::Failure);
 }
 
 fn drive_requests(metrics: &Metrics, route: &RouteMetrics, name: &str) {

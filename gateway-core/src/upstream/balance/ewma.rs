@@ -45,6 +45,16 @@ impl Latency {
         Some(average * kept(now, at))
     }
 
+    /// As an upgrade hands it on.
+    pub(crate) fn kept(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Goes on from there.
+    pub(crate) fn keep(&self, kept: u64) {
+        self.0.store(kept, Ordering::Relaxed);
+    }
+
     fn read(&self) -> Option<(f32, u32)> {
         let packed = self.0.load(Ordering::Relaxed);
         (packed != 0).then(|| (f32::from_bits((packed >> 32) as u32), packed as u32))

@@ -31,8 +31,7 @@ impl Each {
 
     #[cold]
     fn add(&self, address: SocketAddr, upstream: &Upstream) -> Arc<Breaker> {
-        let of = Some(address.to_string().into());
-        let made = Arc::new(Breaker::new(self.options.clone(), Who { of, ..self.who.clone() }));
+        let made = self.made(address);
         let endpoints = upstream.endpoints();
         let mut breaker = made.clone();
         self.held.rcu(|held| {
@@ -45,6 +44,17 @@ impl Each {
             held
         });
         breaker
+    }
+
+    /// A new one for an endpoint.
+    pub(super) fn made(&self, address: SocketAddr) -> Arc<Breaker> {
+        let of = Some(address.to_string().into());
+        Arc::new(Breaker::new(self.options.clone(), Who { of, ..self.who.clone() }))
+    }
+
+    /// Has these in place of all that there are.
+    pub(super) fn hold(&self, breakers: HashMap<SocketAddr, Arc<Breaker>>) {
+        self.held.store(Arc::new(breakers));
     }
 
     /// Those that there are, by their endpoints.

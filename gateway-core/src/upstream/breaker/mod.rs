@@ -6,6 +6,7 @@
 //! probes. If they go well it closes, else it opens again, for twice as long. While it is closed a
 //! request costs it one load, and an ending a few additions; nothing is locked but to change its state.
 
+mod carry;
 mod each;
 mod window;
 

@@ -1,4 +1,5 @@
 use super::*;
+use crate::carried::Carried;
 use crate::telemetry::FailureCode;
 
 const GOOD: Ending = Ending::Answered(200, Duration::from_millis(1));
@@ -231,4 +232,41 @@ fn only_listed_codes_and_statuses_are_failures() {
     assert_eq!(breaker.state(1_000), BreakerState::Closed);
     tell(&breaker, &[Ending::Failed(FailureCode::X3, Duration::ZERO)], 1_000);
     assert_eq!(breaker.state(1_000), BreakerState::Open);
+}
+
+/// A breaker as the process that follows has it.
+fn handed_on(before: &Breaker, change: impl FnOnce(&mut BreakerOptions)) -> Arc<Breaker> {
+    let after = breaker(change);
+    after.take_over(&before.carry()).unwrap();
+    after
+}
+
+#[test]
+fn it_is_the_same_after_it_was_handed_on() {
+    let before = breaker(|_| {});
+    tell(&before, &[FAILED; 4], 1_000);
+    tell(&before, &[GOOD; 5], 2_500);
+    let after = handed_on(&before, |_| {});
+    assert_eq!(after.state(2_500), BreakerState::Closed);
+    tell(&after, &[FAILED], 2_500);
+    assert_eq!(
+        after.ask(2_500).unwrap_err(),
+        Duration::from_secs(5),
+        "the tenth, of which half failed"
+    );
+
+    let after = handed_on(&after, |_| {});
+    assert_eq!(after.ask(3_500).unwrap_err(), Duration::from_secs(4));
+    // A probe that is under way in the process before says nothing here.
+    let _probe = after.ask(7_500).unwrap();
+    let half = handed_on(&after, |_| {});
+    assert_eq!(half.state(7_500), BreakerState::HalfOpen);
+    let mut probes = [half.ask(7_500).unwrap(), half.ask(7_500).unwrap()];
+    assert!(half.ask(7_500).is_err());
+    probes[0].tell(FAILED, 7_500);
+    assert_eq!(half.ask(7_500).unwrap_err(), Duration::from_secs(10), "twice as long as before");
+
+    half.tell(Told::Closed);
+    assert_eq!(handed_on(&half, |_| {}).state(7_500), BreakerState::Closed);
+    assert!(half.take_over(b"{").is_err());
 }

@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::Outcome;
 
 /// The parts of a window.
@@ -30,6 +32,16 @@ pub(super) struct Counts {
     pub(super) requests: f64,
     pub(super) failed: f64,
     pub(super) slow: f64,
+}
+
+/// A slice as an upgrade hands it on: when it begins and ends, and what it holds.
+#[derive(Serialize, Deserialize)]
+pub(super) struct KeptSlice {
+    from: u64,
+    to: u64,
+    requests: u32,
+    failed: u32,
+    slow: u32,
 }
 
 impl Window {
@@ -96,5 +108,33 @@ impl Window {
 
     pub(super) fn forget(&self) {
         self.slices.iter().for_each(|slice| slice.number.store(0, Ordering::Release));
+    }
+
+    /// What its slices hold.
+    pub(super) fn kept(&self) -> Vec<KeptSlice> {
+        let kept = self.slices.iter().filter_map(|slice| {
+            let number = slice.number.load(Ordering::Acquire).checked_sub(1)?;
+            let from = number * self.slice_millis;
+            Some(KeptSlice {
+                from,
+                to: from + self.slice_millis,
+                requests: slice.requests.load(Ordering::Relaxed),
+                failed: slice.failed.load(Ordering::Relaxed),
+                slow: slice.slow.load(Ordering::Relaxed),
+            })
+        });
+        kept.collect()
+    }
+
+    /// Holds what another window of the same length did.
+    pub(super) fn keep(&self, kept: &[KeptSlice]) {
+        for one in kept {
+            let number = self.number(one.from);
+            let slice = self.slice(number);
+            slice.requests.store(one.requests, Ordering::Relaxed);
+            slice.failed.store(one.failed, Ordering::Relaxed);
+            slice.slow.store(one.slow, Ordering::Relaxed);
+            slice.number.store(number, Ordering::Release);
+        }
     }
 }

@@ -9,5 +9,5 @@ pub(super) use active::Checkers;
 pub(crate) use passive::Ending;
 pub(super) use passive::{Passive, Tally, blames_endpoint};
 pub(super) use probe::Probe;
-pub(super) use standing::Standing;
 pub use standing::{Condition, Overrides};
+pub(super) use standing::{Kept, Standing};

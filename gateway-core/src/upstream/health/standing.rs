@@ -1,8 +1,12 @@
 //! `Standing`: what is known of one endpoint's health, and what follows from it.
 
+mod kept;
+
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::config::{ActiveConfig, HealthConfig, PassiveConfig};
+
+pub(in crate::upstream) use kept::Kept;
 
 /// What is known of an endpoint. Read and changed away from requests, but for an ejection.
 #[derive(Debug, Default)]
