@@ -39,6 +39,7 @@ mod routes;
 mod shared_limits;
 mod sick_endpoints;
 mod sockets;
+mod systemd;
 mod tcp;
 mod telemetry;
 mod tls;

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::Write;
 use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,7 +25,7 @@ fn exits(origin: SocketAddr, log: &str) -> Gate {
     let nobody = Origin::nobody();
     let config = format!(
         "version: 1\n\
-         server: {{workers: 1}}\n\
+         server: {{workers: 1, upgrade_socket: upgrade.sock}}\n\
          admin: {{address: \"127.0.0.1:0\"}}\n\
          access_log: {{output: LOG, {log}}}\n\
          plugins: [{{kind: request-id}}]\n\
@@ -735,6 +736,10 @@ fn every_documented_metric_that_can_move_does() {
     let held = gate.client();
     gate.await_metric(r#"gateway_connections_open{listener="public"}"#, 1.0);
     assert!(gate.client().is_closed());
+    // Somebody comes to take over who is no gateway.
+    let door = gate.folder().join("upgrade.sock");
+    drop(UnixStream::connect(door).expect("somebody listens there"));
+    gate.await_metric(r#"gateway_upgrades_total{outcome="failure"}"#, 1.0);
     seen.look(&gate);
     drop((held, gate));
     // Endpoints that are left out.
