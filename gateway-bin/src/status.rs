@@ -64,13 +64,26 @@ fn text(status: &Value) -> String {
             word(&listener["address"])
         ));
     }
+    let canary = &status["canary"];
+    if canary.is_object() {
+        let side = |side: &Value| format!("{} of {} failed", side["failed"], side["requests"]);
+        lines.push(format!(
+            "revision {} is tried on {} of requests: {}; of the others {}",
+            canary["revision"]["number"],
+            word(&canary["share"]),
+            side(&canary["canary"]),
+            side(&canary["in_force"]),
+        ));
+    }
     let last = &status["last_reload"];
     if let Some(entry) = last["history_entry"].as_u64() {
         lines.push(format!(
             "entry {entry} of the history is in force, not what the config's files say"
         ));
     }
-    if last["succeeded"] == false {
+    if let Some(why) = last["discarded"].as_str() {
+        lines.push(format!("the last config was tried and discarded: {why}"));
+    } else if last["succeeded"] == false {
         lines.push("the last reload was refused:".to_owned());
         let faults = last["faults"].as_array().into_iter().flatten();
         lines.extend(faults.map(|fault| format!("  {}", fault_line(fault))));

@@ -13,7 +13,7 @@ use crate::lifecycle::{
 };
 use crate::notify::Notify;
 use crate::plugin::{Plugin, Registry, Spec};
-use crate::reload::{Builder, History, Source};
+use crate::reload::{Builder, History, How, Source};
 use crate::snapshot::Snapshot;
 
 /// The config has faults, or the command line is wrong.
@@ -232,7 +232,7 @@ impl Signals {
                 _ = self.interrupt.recv() => break,
                 Asked::Drain = &mut asked => break,
                 _ = self.hangup.recv() => {
-                    tokio::task::spawn_blocking(move || state.reloader.reload().is_ok());
+                    tokio::task::spawn_blocking(move || state.reloader.reload(How::AsConfigured).is_ok());
                 }
                 _ = self.reopen.recv() => running.reopen_logs(),
                 _ = self.upgrade.recv() => {

@@ -5,6 +5,7 @@ mod balancing;
 mod basics;
 mod bodies;
 mod breakers;
+mod canary;
 mod change;
 mod command_line;
 mod compression;

@@ -742,6 +742,20 @@ fn every_documented_metric_that_can_move_does() {
     gate.await_metric(r#"gateway_upgrades_total{outcome="failure"}"#, 1.0);
     seen.look(&gate);
     drop((held, gate));
+    // A config on trial.
+    let tried = |word: &str| {
+        format!(
+            "version: 1\nadmin: {{address: \"127.0.0.1:0\"}}\nreload: {{canary: {{share: 50%, time: 1h}}}}\n\
+             listeners: [{{name: public, address: \"127.0.0.1:0\"}}]\n\
+             routes: [{{name: all, match: {{path: /}}, reply: {{body: {word}}}}}]\n"
+        )
+    };
+    let gate = Gate::yaml(&tried("one"));
+    gate.write(&tried("two"));
+    gate.running().reload().expect("the config is good");
+    (0..20).for_each(|_| drop(gate.get("/")));
+    seen.look(&gate);
+    drop(gate);
     // Endpoints that are left out.
     let endpoints = Gate::yaml(&format!(
         "version: 1\nadmin: {{address: \"127.0.0.1:0\"}}\n\

@@ -98,6 +98,7 @@ fn status(state: &State, snapshot: &Snapshot) -> Value {
         "uptime_ms": u64::try_from(state.started.elapsed().as_millis()).unwrap_or(u64::MAX),
         "revision": snapshot.revision,
         "last_reload": state.reloader.last(),
+        "canary": state.reloader.on_trial(),
         "last_failed_upgrade": state.last_upgrade(),
         "listeners": listeners.collect::<Vec<_>>(),
         "connections": state.connections.open(),
@@ -125,6 +126,7 @@ fn revision(state: &State, snapshot: &Snapshot) -> Value {
         "revision": snapshot.revision,
         "compiled_at": seconds.map(|since| since.as_secs()).unwrap_or_default(),
         "last_reload": state.reloader.last(),
+        "canary": state.reloader.on_trial(),
     })
 }
 

@@ -18,10 +18,11 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Semaphore, watch};
 
 use super::access::Caller;
+use super::query::values;
 use super::{breakers, endpoints, readouts};
-use crate::config::Secret;
+use crate::config::{CanaryConfig, Percent, Secret, Span};
 use crate::lifecycle::{Asked, State, UpgradeError};
-use crate::reload::ReloadError;
+use crate::reload::{How, ReloadError};
 
 /// Connections to the admin address at one time; more wait.
 const CONNECTIONS: usize = 64;
@@ -139,7 +140,24 @@ async fn answer(request: &Request<Incoming>, state: &Arc<State>, caller: &Caller
             readouts::read(path, state).unwrap_or_else(|| unreadable(path))
         }
         (&Method::POST, "/reload") if caller.may_change(request.headers()) => {
-            change(state, |state| Ok(json!({ "revision": state.reloader.reload()? }))).await
+            match how(request.uri().query().unwrap_or_default()) {
+                Err(detail) => problem(StatusCode::BAD_REQUEST, &detail),
+                Ok(how) => {
+                    let reload = move |state: &State| {
+                        let reloaded = state.reloader.reload(how)?;
+                        Ok(json!({ "revision": reloaded.revision, "on_trial": reloaded.is_tried }))
+                    };
+                    change(state, reload).await
+                }
+            }
+        }
+        (&Method::POST | &Method::DELETE, "/canary") if caller.may_change(request.headers()) => {
+            let accept = request.method() == Method::POST;
+            change(state, move |state| {
+                state.reloader.end_trial(accept)?;
+                Ok(json!({ "revision": state.snapshots.load().revision }))
+            })
+            .await
         }
         (&Method::POST, "/rollback") if caller.may_change(request.headers()) => {
             match to(request.uri().query().unwrap_or_default()) {
@@ -174,12 +192,35 @@ async fn answer(request: &Request<Incoming>, state: &Arc<State>, caller: &Caller
             json(StatusCode::ACCEPTED, &json!({ "draining": true }))
         }
         (&Method::POST, "/upgrade") if caller.may_change(request.headers()) => upgrade(state).await,
-        (&Method::POST, "/reload" | "/rollback" | "/drain" | "/upgrade") => forbidden(),
+        (&Method::POST, "/reload" | "/rollback" | "/drain" | "/upgrade" | "/canary")
+        | (&Method::DELETE, "/canary") => forbidden(),
         (&Method::POST | &Method::DELETE, _) if is_change(path) => forbidden(),
         _ if readouts::read(path, state).is_some() => {
             not_allowed("this can only be read", "GET, HEAD")
         }
         _ => unreadable(path),
+    }
+}
+
+/// Whether a config is to be tried first: `canary=10%&time=30s`, either of both, or `canary=off`.
+fn how(query: &str) -> Result<How, String> {
+    let [canary, time] = values(query, ["canary", "time"])?;
+    if canary == Some("off") {
+        return match time {
+            None => Ok(How::AtOnce),
+            Some(_) => Err("what is not tried takes no time".to_owned()),
+        };
+    }
+    let share = canary.map(|share| share.replace("%25", "%").parse::<Percent>()).transpose();
+    let share = share.map_err(|error| format!("`canary`: {error}, or `off`"))?;
+    let time = time.map(|time| time.parse::<Span>()).transpose();
+    let time = time.map_err(|error| format!("`time`: {error}"))?;
+    let tried = CanaryConfig::default();
+    let (share_of, time_of) = (share.unwrap_or(tried.share), time.unwrap_or(tried.time));
+    match (CanaryConfig { share: share_of, time: time_of, ..tried }).faults().first() {
+        Some((key, why)) => Err(format!("`{key}`: {why}")),
+        None if share.is_none() && time.is_none() => Ok(How::AsConfigured),
+        None => Ok(How::Tried { share, time }),
     }
 }
 
@@ -201,6 +242,7 @@ fn is_change(path: &str) -> bool {
 fn unreadable(path: &str) -> Reply {
     match path {
         "/reload" | "/rollback" | "/drain" | "/upgrade" => not_allowed("this is a call", "POST"),
+        "/canary" => not_allowed("this is a call", "POST, DELETE"),
         _ if is_change(path) => not_allowed("this is a call", "POST, DELETE"),
         _ => problem(StatusCode::NOT_FOUND, &format!("there is nothing at {path}")),
     }
@@ -230,13 +272,14 @@ async fn change(
     let outcome = tokio::task::spawn_blocking(move || change(&turn)).await;
     match outcome {
         Ok(Ok(done)) => json(StatusCode::OK, &done),
+        Ok(Err(ReloadError::Busy(detail))) => problem(StatusCode::CONFLICT, &detail),
         Ok(Err(ReloadError::History(detail))) => problem(StatusCode::NOT_FOUND, &detail),
         Ok(Err(error)) => {
             let (status, title) = match &error {
                 ReloadError::Config(_) => {
                     (StatusCode::UNPROCESSABLE_ENTITY, "The config has faults; nothing has changed")
                 }
-                ReloadError::Address(_) | ReloadError::History(_) => {
+                ReloadError::Address(_) | ReloadError::History(_) | ReloadError::Busy(_) => {
                     (StatusCode::CONFLICT, "An address cannot be bound; nothing has changed")
                 }
             };

@@ -74,7 +74,7 @@ pub use name::Name;
 pub use path::{ConfigPath, Segment};
 pub use plugin::{OnError, PluginConfig};
 pub use redaction::RedactionConfig;
-pub use reload::{HistoryConfig, ReloadConfig};
+pub use reload::{CanaryConfig, HistoryConfig, ReloadConfig};
 pub use reply::ReplyConfig;
 pub use retry::{HedgeConfig, RetryCondition, RetryConfig, RetryOn};
 pub use route::{RouteConfig, RouteTimeouts};

@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use crate::config::AdminAddress;
 use crate::listener::{BindError, Connections, Sockets};
 use crate::notify::Notify;
-use crate::reload::{ReloadError, Reloader};
+use crate::reload::{How, ReloadError, Reloader};
 use crate::snapshot::SnapshotHandle;
 use crate::telemetry::Telemetry;
 use crate::upstream::Watch;
@@ -156,12 +156,13 @@ impl Running {
         &self.state.snapshots
     }
 
-    /// Reads the config again and swaps. Blocks while the snapshot is built.
+    /// Reads the config again and swaps. Blocks while the snapshot is built. Where the config in force says
+    /// (`reload.canary`) that others are tried first, it comes back as soon as this one is.
     ///
     /// # Errors
     /// Every fault in the new config, or an address of it that cannot be bound; nothing has changed then.
     pub fn reload(&self) -> Result<crate::snapshot::Revision, ReloadError> {
-        self.state.reloader.reload()
+        self.state.reloader.reload(How::AsConfigured).map(|reloaded| reloaded.revision)
     }
 
     /// Puts a config in force that was before: this entry of the history (`reload.history`), or the one before the one in

@@ -179,6 +179,7 @@ fn start_with(
             };
             LastReload::now(why.is_none(), faults, Some((history.to_owned(), entry)))
         })),
+        trial: Mutex::default(),
         turn: Mutex::default(),
     };
     let copy = admin.as_ref().map(Admin::copy).transpose();
@@ -261,16 +262,23 @@ fn warm(state: &State, runtime: &Handle) {
     let _ = looked.recv_timeout(LONGEST);
 }
 
-/// Looks at the files of the config for as long as the gateway runs, and the config says so.
+/// Looks at the files of the config for as long as the gateway runs, and the config says so; and at what is on trial.
 async fn follow(state: Arc<State>) {
     loop {
         tokio::time::sleep(LOOK).await;
-        if !state.snapshots.load().config.reload.watch {
+        let turn = state.clone();
+        let watches = state.snapshots.load().config.reload.watch;
+        if !watches && state.reloader.on_trial().is_none() {
             continue;
         }
-        let turn = state.clone();
         // Files may be slow, and a config takes time to be built.
-        let _ = tokio::task::spawn_blocking(move || turn.reloader.follow()).await;
+        let looked = tokio::task::spawn_blocking(move || {
+            turn.reloader.judge();
+            if watches {
+                turn.reloader.follow();
+            }
+        });
+        let _ = looked.await;
     }
 }
 

@@ -29,6 +29,6 @@ pub(crate) use conn::{ClientWaits, Conn, Introduction};
 pub(crate) use inherited::Inherited;
 pub(crate) use io::connection;
 pub(crate) use permit::Connections;
-pub(crate) use sockets::{Accepts, Parting, Socket, Sockets, parting};
+pub(crate) use sockets::{Accepts, Parting, Prepared, Socket, Sockets, parting};
 pub(crate) use taken::{Taken, Taker};
 pub(crate) use wire::Wire;

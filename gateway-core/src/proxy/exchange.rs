@@ -15,6 +15,7 @@ use crate::context::RequestCtx;
 use crate::grpc::GrpcForm;
 use crate::listener::Conn;
 use crate::plugin::{Chain, Reply};
+use crate::snapshot::Sample;
 use crate::telemetry::{AttemptRecord, FailureCode, StatusSource};
 use crate::upstream::{Ending, Hedge, Pass, Place, Slot, Upgrade, Upstream, Watched, safely};
 
@@ -54,6 +55,8 @@ pub(super) struct Open {
     pub(super) grpc: Option<GrpcForm>,
     /// It asks for WebSocket.
     pub(super) upgrade: Option<Arc<Upgrade>>,
+    /// It counts for the trial of a config.
+    pub(super) sample: Option<Sample>,
 }
 
 /// Where the current attempt goes.

@@ -47,7 +47,7 @@ use crate::context::RequestCtx;
 use crate::grpc::GrpcForm;
 use crate::listener::connection;
 use crate::plugin::Reply;
-use crate::snapshot::SnapshotHandle;
+use crate::snapshot::{Sample, SnapshotHandle};
 use crate::telemetry::{FailureCode, StatusSource, Telemetry};
 use crate::upstream::{Choice, GOODBYE, Line, REFUSED, SocketId, Upgraded, Watch, Why, cut_of};
 
@@ -166,7 +166,15 @@ impl ProxyHttp for GatewayProxy {
             return Error::e_explain(ErrorType::InternalError, "a connection of another listener");
         };
         let requests = conn.begin_request();
-        let serving = conn.socket.serving(self.shared.snapshots.load(), conn.listener.index);
+        let place = conn.listener.index;
+        let mut sample = self.shared.snapshots.sample();
+        let tried = sample.as_ref().and_then(Sample::tried).cloned();
+        let mut serving = tried.and_then(|tried| conn.socket.serving(tried, place));
+        if serving.is_none() {
+            // One on trial may not know the listener.
+            sample = sample.filter(|sample| !sample.is_tried());
+            serving = conn.socket.serving(self.shared.snapshots.load(), place);
+        }
         let Some((snapshot, listener)) = serving else {
             return Error::e_explain(ErrorType::InternalError, "a connection of no listener");
         };
@@ -204,6 +212,7 @@ impl ProxyHttp for GatewayProxy {
             http2,
             upgrade: None,
             grpc: None,
+            sample,
         });
         Ok(())
     }

@@ -63,9 +63,24 @@ pub(super) fn finish(seen: &Seen<'_>, open: &mut Open, telemetry: &Telemetry) {
         plugins: open.chain.metrics(),
     };
     observe(&outcome, handles);
+    if let Some(sample) = open.sample.take() {
+        let failed = failed(&outcome);
+        // How long the rest of the answer takes is as much the client's doing.
+        let plugins: Duration = outcome.plugin_times.iter().sum();
+        let took = outcome.first_byte.map_or(outcome.duration, |answer| plugins + answer);
+        telemetry.tried(sample.is_tried(), failed);
+        sample.ends(failed, Some(took));
+    }
     if telemetry.writes() || open.chain.watches() {
         show(seen, open, &outcome, telemetry);
     }
+}
+
+/// Whether a request that counts for the trial of a config failed, by whose fault so ever but the client's.
+fn failed(outcome: &Outcome<'_>) -> bool {
+    let by_code = outcome.failure.is_some_and(|code| !code.is_of_client());
+    let by_call = outcome.grpc.is_some_and(|status| status.as_http() >= 500);
+    by_code || by_call || outcome.status.is_some_and(|status| status >= 500)
 }
 
 /// Puts the record together for those who look at it.

@@ -1,5 +1,6 @@
 //! Where a config comes from, and how it takes the place of the one in force.
 
+mod canary;
 mod follow;
 mod history;
 mod source;
@@ -13,13 +14,14 @@ use std::time::SystemTime;
 
 use tokio::runtime::Handle;
 
-use crate::config::{Config, ConfigPath, Fault, Faults, Loaded};
-use crate::listener::Sockets;
+use crate::config::{Config, ConfigPath, Fault, Faults, Loaded, Percent, Span};
+use crate::listener::{Prepared, Sockets};
 use crate::notify::Notify;
 use crate::plugin::Registry;
 use crate::snapshot::{Compiler, Revision, Snapshot, SnapshotHandle, Store, compile};
-use crate::telemetry::{Metrics, ReloadOutcome, Telemetry};
+use crate::telemetry::{AccessLog, Metrics, ReloadOutcome, Telemetry};
 
+pub(crate) use self::canary::Trial;
 use self::follow::Files;
 pub(crate) use self::follow::LOOK;
 
@@ -75,6 +77,11 @@ impl Builder {
     /// Every fault found by the document's checks, by the plugins and by the references between the
     /// nouns.
     pub fn compile(&self, loaded: &Loaded) -> Result<Snapshot, Faults> {
+        self.compile_as(loaded, false)
+    }
+
+    /// As [`compile`](Self::compile), of one that is in force or is tried beside it.
+    fn compile_as(&self, loaded: &Loaded, is_tried: bool) -> Result<Snapshot, Faults> {
         compile(
             loaded,
             &Compiler {
@@ -83,6 +90,7 @@ impl Builder {
                 metrics: &self.metrics,
                 workers: workers(&loaded.config),
                 number: self.next.load(Ordering::Relaxed),
+                is_tried,
             },
         )
     }
@@ -107,8 +115,13 @@ impl Builder {
         snapshot.upstreams().iter().for_each(|upstream| upstream.start(runtime));
         self.next.store(snapshot.revision.number + 1, Ordering::Relaxed);
         self.store.sweep();
-        let (revision, metrics) = (&snapshot.revision, &self.metrics);
-        metrics.config_in_use(revision.number, &revision.digest);
+        self.metrics.config_in_use(snapshot.revision.number, &snapshot.revision.digest);
+        self.retain(snapshot);
+    }
+
+    /// Removes the series of all names that are not in this snapshot.
+    fn retain(&self, snapshot: &Snapshot) {
+        let metrics = &self.metrics;
         metrics.retain_routes(&snapshot.routes().iter().map(|route| &*route.name).collect());
         metrics.retain_upstreams(&snapshot.upstreams().iter().map(|one| one.name()).collect());
         metrics.retain_listeners(&snapshot.listeners().iter().map(|one| &*one.name).collect());
@@ -125,6 +138,9 @@ pub struct LastReload {
     pub succeeded: bool,
     /// What was wrong with it, if it is not.
     pub faults: Vec<Fault>,
+    /// Why a config that was tried does not take all requests.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub discarded: Option<String>,
     /// The entry of the history that is in force in place of what the source says.
     pub history_entry: Option<u64>,
     /// The folder of that history.
@@ -140,7 +156,7 @@ impl LastReload {
     ) -> Self {
         let at = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
         let (history, history_entry) = in_force.unzip();
-        Self { at, succeeded, faults, history_entry, history }
+        Self { at, succeeded, faults, discarded: None, history_entry, history }
     }
 
     fn in_force(&self) -> Option<(PathBuf, u64)> {
@@ -164,6 +180,37 @@ pub enum ReloadError {
     /// There is nothing to go back to.
     #[error("{0}")]
     History(String),
+    /// Something else is in the way.
+    #[error("{0}")]
+    Busy(String),
+}
+
+/// Whether a config is tried on a share of requests first.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) enum How {
+    /// As the config in force says.
+    #[default]
+    AsConfigured,
+    /// It takes all requests at once.
+    AtOnce,
+    /// It is, in such a way; what is not said is as the config in force says, or its defaults.
+    Tried { share: Option<Percent>, time: Option<Span> },
+}
+
+/// A config that was read.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Reloaded {
+    /// Its number and digest.
+    pub revision: Revision,
+    /// It is on trial, and not in force yet (`reload.canary`).
+    pub is_tried: bool,
+}
+
+/// All that a config needs to take the place of the one in force.
+struct Built {
+    snapshot: Snapshot,
+    log: Option<Arc<AccessLog>>,
+    prepared: Prepared,
 }
 
 impl ReloadError {
@@ -172,7 +219,7 @@ impl ReloadError {
         let (faults, address) = match self {
             Self::Config(faults) => (Some(faults), None),
             Self::Address(fault) => (None, Some(fault)),
-            Self::History(_) => (None, None),
+            Self::History(_) | Self::Busy(_) => (None, None),
         };
         faults.into_iter().flat_map(Faults::iter).chain(address)
     }
@@ -195,25 +242,36 @@ pub(crate) struct Reloader {
     /// Who is told that a reload is under way, and what came of it.
     pub(crate) notify: Notify,
     pub(crate) last: Mutex<Option<LastReload>>,
+    pub(crate) trial: Mutex<Option<Trial>>,
     pub(crate) turn: Mutex<()>,
 }
 
 impl Reloader {
-    /// Reads the source again, builds the whole snapshot, then swaps. Blocks while it builds.
+    /// Reads the source again, builds the whole snapshot, then swaps, or tries it first. Blocks while it builds.
     ///
     /// # Errors
     /// Every fault; nothing has changed then.
-    pub(crate) fn reload(&self) -> Result<Revision, ReloadError> {
+    pub(crate) fn reload(&self, how: How) -> Result<Reloaded, ReloadError> {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let mut under_way = self.notify.reloading();
         let outcome = self.builder.load().map_err(ReloadError::from).and_then(|loaded| {
+            self.supersede();
+            if let Some(canary) = self.tried_as(&how, &loaded) {
+                return self.put_on_trial(loaded, canary);
+            }
             let revision = self.replace(&loaded)?;
             self.builder.keep(&loaded);
-            Ok(revision)
+            Ok(Reloaded { revision, is_tried: false })
         });
-        self.tell(&outcome, None);
-        under_way.came_to(self.status(&outcome));
-        outcome
+        if let Ok(Reloaded { revision, is_tried: true }) = &outcome {
+            let in_force = &self.snapshots.load().revision;
+            under_way.came_to(format!("{in_force}; revision {} is tried", revision.number));
+            return outcome;
+        }
+        let told = outcome.map(|reloaded| reloaded.revision);
+        self.tell(&told, None);
+        under_way.came_to(self.status(&told));
+        told.map(|revision| Reloaded { revision, is_tried: false })
     }
 
     /// Puts a config in force that was before: this entry of the history, or the one before the one in force. The
@@ -228,6 +286,7 @@ impl Reloader {
         let kept = (history.folder().to_owned(), entry.number);
         let source = Source::Kept(history, entry.number);
         let mut under_way = self.notify.reloading();
+        self.supersede();
         let loaded = self.builder.load_from(&source).map_err(ReloadError::from);
         let outcome = loaded.and_then(|loaded| self.replace(&loaded));
         self.tell(&outcome, outcome.is_ok().then_some(kept));
@@ -326,14 +385,15 @@ impl Reloader {
         if self.builder.files.look(&self.builder.source) {
             tracing::info!("files of the config have changed; reading it again");
             // What is wrong with it is in the log.
-            let _ = self.reload();
+            let _ = self.reload(How::AsConfigured);
         }
     }
 
-    fn replace(&self, loaded: &Loaded) -> Result<Revision, ReloadError> {
+    /// Does all that can fail.
+    fn build(&self, loaded: &Loaded, is_tried: bool) -> Result<Built, ReloadError> {
         refuse_restart(&self.snapshots.load().config, loaded)?;
         self.builder.surroundings(loaded)?;
-        let snapshot = self.builder.compile(loaded)?;
+        let snapshot = self.builder.compile_as(loaded, is_tried)?;
         let log = self.telemetry.prepare(&loaded.config, &snapshot.concealed).map_err(|error| {
             let path = ConfigPath::root().key("access_log").key("output");
             loaded.document.fault(&path, error.to_string())
@@ -347,6 +407,12 @@ impl Reloader {
                 let path = ConfigPath::root().key("listeners").index(index).key("address");
                 ReloadError::Address(loaded.document.fault(&path, error.to_string()))
             })?;
+        Ok(Built { snapshot, log, prepared })
+    }
+
+    fn replace(&self, loaded: &Loaded) -> Result<Revision, ReloadError> {
+        let Built { snapshot, log, prepared } = self.build(loaded, false)?;
+        let config = &loaded.config;
         let revision = snapshot.revision.clone();
         // From here on nothing fails.
         self.sockets.leave(&prepared, &self.snapshots.load());

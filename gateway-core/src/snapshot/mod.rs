@@ -1,5 +1,6 @@
 //! `Snapshot`: what runs. Built whole from a config, never changed, replaced in one swap.
 
+mod canary;
 mod compile;
 mod socket_key;
 mod store;
@@ -8,9 +9,10 @@ mod tasks;
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode};
 use ipnet::IpNet;
@@ -22,6 +24,7 @@ use crate::telemetry::{ListenerMetrics, RouteMetrics};
 use crate::tls::TlsPlan;
 use crate::upstream::{Breaker, Each, Upstream};
 
+pub(crate) use canary::{Canary, Sample, Verdict};
 pub use compile::{Compiler, compile};
 pub(crate) use socket_key::SocketKey;
 pub(crate) use store::Name as CarriedName;
@@ -273,21 +276,49 @@ impl Snapshot {
 
 /// A cheap clone of the place where the snapshot in force is found.
 #[derive(Clone)]
-pub struct SnapshotHandle(Arc<ArcSwap<Snapshot>>);
+pub struct SnapshotHandle(Arc<Handle>);
+
+struct Handle {
+    in_force: ArcSwap<Snapshot>,
+    /// Whether another is tried beside it: what requests look at.
+    tries: AtomicBool,
+    canary: ArcSwapOption<Canary>,
+}
 
 impl SnapshotHandle {
     /// A handle with its first snapshot.
     pub fn new(first: Snapshot) -> Self {
-        Self(Arc::new(ArcSwap::from_pointee(first)))
+        Self(Arc::new(Handle {
+            in_force: ArcSwap::from_pointee(first),
+            tries: AtomicBool::new(false),
+            canary: ArcSwapOption::empty(),
+        }))
     }
 
     /// The snapshot in force.
     pub fn load(&self) -> Arc<Snapshot> {
-        self.0.load_full()
+        self.0.in_force.load_full()
+    }
+
+    /// Whether the next request is to be counted, and by which snapshot it is to be served then. Costs a load where none is
+    /// on trial.
+    #[inline]
+    pub(crate) fn sample(&self) -> Option<Sample> {
+        if !self.0.tries.load(Ordering::Relaxed) {
+            return None;
+        }
+        self.0.canary.load().as_ref().map(|canary| canary.sample(rand::random()))
+    }
+
+    /// Tries another snapshot beside the one in force, or none any more.
+    pub(crate) fn try_out(&self, canary: Option<Arc<Canary>>) {
+        let tries = canary.is_some();
+        self.0.canary.store(canary);
+        self.0.tries.store(tries, Ordering::Relaxed);
     }
 
     /// Puts `next` in force. Cannot fail; requests in flight keep the snapshot they began with.
     pub fn replace(&self, next: Snapshot) -> Arc<Snapshot> {
-        self.0.swap(Arc::new(next))
+        self.0.in_force.swap(Arc::new(next))
     }
 }

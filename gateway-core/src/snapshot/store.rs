@@ -45,6 +45,13 @@ impl Store {
         state
     }
 
+    /// Whether such state is in use.
+    pub(crate) fn has<T: Any>(&self, key: &str, digest: &str) -> bool {
+        let id = (key.to_owned(), digest.to_owned(), TypeId::of::<T>());
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.get(&id).is_some_and(|state| state.strong_count() > 0)
+    }
+
     /// As [`get`](Self::get), of state that an upgrade hands on. `digest` tells whether it is the same to this
     /// process, `carried` whether it is to another.
     pub(crate) fn get_carried<T>(

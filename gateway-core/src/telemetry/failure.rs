@@ -139,6 +139,11 @@ impl FailureCode {
         CODES[self as usize].1
     }
 
+    /// Whether it was the client's doing (`D`).
+    pub fn is_of_client(self) -> bool {
+        self.code().starts_with('D')
+    }
+
     /// The place in [`FailureCode::ALL`]; for tables with one slot a code.
     pub const fn index(self) -> usize {
         self as usize

@@ -59,6 +59,11 @@ impl Telemetry {
         }
     }
 
+    /// A request that counts for the trial of a config has ended.
+    pub(crate) fn tried(&self, is_tried: bool, failed: bool) {
+        self.metrics.tried(is_tried, failed);
+    }
+
     /// Whether anything is written of requests. May be late by one reload.
     pub(crate) fn writes(&self) -> bool {
         self.writes.load(Ordering::Relaxed)

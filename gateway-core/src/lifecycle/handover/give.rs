@@ -55,6 +55,10 @@ fn one_at_a_time(
     if let Some(why) = ending(state) {
         return Err(UpgradeError::NotNow(why));
     }
+    if state.reloader.on_trial().is_some() {
+        let why = "a config is on trial, which the process that follows would take for judged";
+        return Err(UpgradeError::NotNow(why.to_owned()));
+    }
     let longest: Duration = state.snapshots.load().config.server.upgrade_timeout.into();
     let outcome = hand_over(Instant::now() + longest);
     let metrics = &state.reloader.builder.metrics;

@@ -34,6 +34,8 @@ pub struct Compiler<'a> {
     pub workers: usize,
     /// The number of the revision to be made.
     pub number: u64,
+    /// It is tried beside the one in force: what becomes of its endpoints is nothing to that one.
+    pub is_tried: bool,
 }
 
 /// Builds everything that a config describes, or says everything that is wrong with it.

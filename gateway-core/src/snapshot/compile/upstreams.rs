@@ -25,13 +25,14 @@ impl Compile<'_> {
             transport.key()
         );
         let store = &self.with.store;
-        let states = store.get_carried(
-            &format!("endpoints/{}", config.name),
-            "",
-            "",
-            EndpointStates::default,
-        );
-        store.get(&format!("upstream/{}", config.name), &digest, || {
+        let (mut endpoints, mut key_of) =
+            (format!("endpoints/{}", config.name), format!("upstream/{}", config.name));
+        // One that is tried and is another than the one in force has endpoints of its own: two cannot tend the same.
+        if self.with.is_tried && !store.has::<Upstream>(&key_of, &digest) {
+            (endpoints, key_of) = (format!("tried/{endpoints}"), format!("tried/{key_of}"));
+        }
+        let states = store.get_carried(&endpoints, "", "", EndpointStates::default);
+        store.get(&key_of, &digest, || {
             Upstream::new(config, transport, self.with.workers, key, metrics, states)
         })
     }

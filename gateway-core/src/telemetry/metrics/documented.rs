@@ -134,8 +134,10 @@ families! {
     CREDENTIALS = times(CREDENTIAL_CHECKS.len(), doc("gateway_credential_checks_total", "requests", Plugin, &["plugin", "outcome"], "Requests whose credentials a plugin looked for, by what it found."));
     KEY_FETCH = times(KEY_FETCHES.len(), doc("gateway_key_fetches_total", "fetches", Plugin, &["plugin", "outcome"], "Sets of keys fetched to check credentials with, by outcome."));
     REVISION = gauge(doc("gateway_config_revision_info", "info", Gateway, &["revision", "digest"], "Always 1; the labels name the config in use."));
-    RELOADS = times(2, doc("gateway_config_reloads_total", "reloads", Gateway, &["outcome"], "Reloads tried, by outcome."));
-    LAST_RELOAD = times(2, gauge(doc("gateway_config_last_reload_timestamp_seconds", "seconds", Gateway, &["outcome"], "When a reload last had this outcome, since 1970.")));
+    RELOADS = times(3, doc("gateway_config_reloads_total", "reloads", Gateway, &["outcome"], "Reloads tried, by outcome."));
+    LAST_RELOAD = times(3, gauge(doc("gateway_config_last_reload_timestamp_seconds", "seconds", Gateway, &["outcome"], "When a reload last had this outcome, since 1970.")));
+    CANARY = gauge(doc("gateway_config_canary_info", "info", Gateway, &["revision", "digest"], "1 while a config is tried on a share of requests; the labels name it."));
+    CANARY_REQUESTS = times(4, doc("gateway_config_canary_requests_total", "requests", Gateway, &["by", "outcome"], "Requests that count for the trial of a config, by the config that served them (canary or in_force) and what became of them (good or failed)."));
     UPGRADES = times(2, doc("gateway_upgrades_total", "upgrades", Gateway, &["outcome"], "Upgrades tried, by outcome. A process that took over counts one success."));
     LOG_DROPPED = doc("gateway_access_log_dropped_total", "lines", Gateway, &[], "Access log lines dropped because the queue was full.");
     LOG_FAILED = doc("gateway_access_log_failed_total", "lines", Gateway, &[], "Access log lines that the output refused.");

@@ -54,6 +54,8 @@ pub(super) struct Families {
     pub(super) key_fetches: IntCounterVec,
     pub(super) revision: IntGaugeVec,
     pub(super) reloads: IntCounterVec,
+    pub(super) canary: IntGaugeVec,
+    pub(super) canary_requests: IntCounterVec,
     pub(super) upgrades: IntCounterVec,
     pub(super) last_reload: GaugeVec,
     pub(super) log_dropped: IntCounter,
@@ -116,6 +118,8 @@ impl Families {
             key_fetches: counters(doc::KEY_FETCH)?,
             revision: gauges(doc::REVISION)?,
             reloads: counters(doc::RELOADS)?,
+            canary: gauges(doc::CANARY)?,
+            canary_requests: counters(doc::CANARY_REQUESTS)?,
             upgrades: counters(doc::UPGRADES)?,
             last_reload: {
                 let family = GaugeVec::new(opts(&doc::LAST_RELOAD), doc::LAST_RELOAD.labels)?;

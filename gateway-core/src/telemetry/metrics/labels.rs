@@ -312,6 +312,8 @@ pub enum ReloadOutcome {
     Success,
     /// The old config stays in use.
     Failure,
+    /// The new config was tried, and the old one stays in use.
+    Discarded,
 }
 
 /// How an upgrade ended.
@@ -324,8 +326,8 @@ pub enum UpgradeOutcome {
     Failure,
 }
 
-/// Of reloads and upgrades.
-pub(super) const CHANGE_OUTCOMES: [&str; 2] = ["success", "failure"];
+/// Of reloads; the first two of upgrades.
+pub(super) const CHANGE_OUTCOMES: [&str; 3] = ["success", "failure", "discarded"];
 
 #[cfg(test)]
 mod tests {

@@ -121,6 +121,28 @@ impl Metrics {
         }
     }
 
+    /// The config on trial, by number and digest, or that there is none any more.
+    pub fn canary_in_use(&self, shown: Option<(u64, &str)>) {
+        self.families.canary.reset();
+        if let Some((number, digest)) = shown
+            && let Ok(gauge) =
+                self.families.canary.get_metric_with_label_values(&[&number.to_string(), digest])
+        {
+            gauge.set(1);
+        }
+    }
+
+    /// A request that counts for the trial of a config has ended.
+    pub fn tried(&self, is_tried: bool, failed: bool) {
+        let by = if is_tried { "canary" } else { "in_force" };
+        let outcome = if failed { "failed" } else { "good" };
+        if let Ok(requests) =
+            self.families.canary_requests.get_metric_with_label_values(&[by, outcome])
+        {
+            requests.inc();
+        }
+    }
+
     /// A reload was tried.
     pub fn reloaded(&self, outcome: ReloadOutcome, now: SystemTime) {
         let labels = [CHANGE_OUTCOMES[outcome as usize]];

@@ -95,6 +95,11 @@ fn drive_everything(metrics: &Metrics, names: &[&str]) {
     metrics.config_in_use(2, "def");
     metrics.reloaded(ReloadOutcome::Success, UNIX_EPOCH + Duration::from_millis(1500));
     metrics.reloaded(ReloadOutcome::Failure, UNIX_EPOCH);
+    metrics.reloaded(ReloadOutcome::Discarded, UNIX_EPOCH);
+    metrics.canary_in_use(Some((3, "ghi")));
+    for (is_tried, failed) in [(true, true), (true, false), (false, true), (false, false)] {
+        metrics.tried(is_tried, failed);
+    }
     metrics.upgraded(UpgradeOutcome::Success);
     metrics.upgraded(UpgradeOutcome::Failure);
 }
