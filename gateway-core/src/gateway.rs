@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use rustix::process::Signal as PassedOn;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
@@ -13,7 +14,7 @@ use crate::lifecycle::{
 };
 use crate::notify::Notify;
 use crate::plugin::{Plugin, Registry, Spec};
-use crate::reload::{Builder, History, How, Source};
+use crate::reload::{Builder, History, How, ReloadError, Source};
 use crate::snapshot::Snapshot;
 
 /// The config has faults, or the command line is wrong.
@@ -232,7 +233,11 @@ impl Signals {
                 _ = self.interrupt.recv() => break,
                 Asked::Drain = &mut asked => break,
                 _ = self.hangup.recv() => {
-                    tokio::task::spawn_blocking(move || state.reloader.reload(How::AsConfigured).is_ok());
+                    tokio::task::spawn_blocking(move || {
+                        if let Err(ReloadError::Busy(_)) = state.reloader.reload(How::AsConfigured) {
+                            state.pass_on(PassedOn::HUP);
+                        }
+                    });
                 }
                 _ = self.reopen.recv() => running.reopen_logs(),
                 _ = self.upgrade.recv() => {
@@ -248,16 +253,25 @@ impl Signals {
         let limit = running.snapshots().load().config.server.drain_timeout.into();
         let hurry = watch::Sender::new(false);
         let told = hurry.subscribe();
+        let state = running.state().clone();
         let mut drained = tokio::task::spawn_blocking(move || running.drain(limit, told));
         loop {
             tokio::select! {
                 outcome = &mut drained => return match outcome {
                     // That time was up is in the log; the stop itself went as asked.
                     Ok(DrainOutcome::Complete | DrainOutcome::Cut(_)) => ExitCode::SUCCESS,
+                    Ok(DrainOutcome::Deserted(_)) => ExitCode::from(EXIT_FAILED),
                     Err(error) => failed(&error),
                 },
                 _ = self.terminate.recv() => { hurry.send_replace(true); }
                 _ = self.interrupt.recv() => { hurry.send_replace(true); }
+                // Whoever sends these means the process that serves by now, if there is one.
+                _ = self.hangup.recv() => state.pass_on(PassedOn::HUP),
+                _ = self.reopen.recv() => {
+                    state.telemetry.reopen();
+                    state.pass_on(PassedOn::USR1);
+                }
+                _ = self.upgrade.recv() => state.pass_on(PassedOn::USR2),
             }
         }
     }

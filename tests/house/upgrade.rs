@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use gateway_tests::{
     Certificates, Client, Installed, Origin, Process, Response, eventually, gateway_binary,
@@ -408,6 +409,83 @@ fn an_upgrade_socket_where_others_may_write_is_a_fault() {
 }
 
 #[test]
+fn a_rollback_holds_for_whoever_takes_over_and_a_worse_config_takes_nothing_over() {
+    let config = |text: &str| {
+        let history = "reload: {history: {folder: kept}}\n";
+        with_a_door(text).replace("s3cret", "{file: token}") + history
+    };
+    let installed = Installed::new(&config("one"));
+    fs::create_dir(installed.path("own")).expect("it can be made");
+    fs::write(installed.path("token"), "s3cret").expect("it can be written");
+    let run = Run::of(installed, &[]);
+    run.installed.configure(&config("two"));
+    assert_eq!(run.call("POST", "/reload").status, 200);
+    assert_eq!(run.call("POST", "/rollback").status, 200);
+
+    let door = run.installed.path("own/upgrade.sock");
+    eventually("it is open", || door.exists());
+    let next = run.installed.run(&[]);
+    eventually("it has taken over", || run.pid() == u64::from(next.id()));
+    assert_eq!(run.get().text(), "one");
+
+    run.installed.configure("version: 2");
+    let history = run.installed.path("kept").display().to_string();
+    let mut worse = run.installed.run(&["--last-good", &history]);
+    assert_eq!(worse.wait().code(), Some(2), "{}", worse.stderr.join("\n"));
+    assert_eq!((run.pid(), run.get().text()), (u64::from(next.id()), "one".to_owned()));
+}
+
+/// A process before that gives up when it has waited long enough, and then lives on.
+#[test]
+fn one_that_is_too_slow_does_not_take_the_silence_for_an_end() {
+    // What follows is held before it is ready: its upstream's name takes its time, longer than there is.
+    let held = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port is free");
+    let server = held.local_addr().expect("it is bound");
+    let installed = installed_with_a_door();
+    let run = Run::of(installed, &[]);
+    let more = format!(
+        "upstreams: [{{name: found, discover: {{dns: \"a.test:80\", server: \"{server}\"}}}}]\n"
+    );
+    let short =
+        |text: &str| with_a_door(text).replace("upgrade_timeout: 20s", "upgrade_timeout: 1s");
+    run.installed.configure(&short("before"));
+    // `server` needs a restart: one that nobody notices.
+    run.upgrade();
+    eventually("the one before has ended", || run.installed.processes().len() == 1);
+    let before = run.pid();
+
+    run.installed.configure(&(short("after") + &more));
+    let (status, said) = under_requests(run.public, || {
+        let mut late = run.installed.run(&[]);
+        let status = late.wait().code();
+        (status, late.stderr.join("\n"))
+    });
+    assert_eq!(status, Some(1), "{said}");
+    assert!(said.contains("the other process took too long"), "{said}");
+    assert_eq!((run.pid(), run.get().text()), (before, "before".to_owned()));
+    assert_eq!(run.installed.processes().len(), 1);
+}
+
+#[test]
+fn what_is_asked_of_a_process_that_does_not_serve_any_more_is_refused_or_passed_on() {
+    let run = Run::start(&saying("before", ""));
+    // For as long as it is connected to, the one before is there.
+    let _connected = Client::connect(run.public);
+    let mut admin = Client::connect(run.admin);
+    let get = "GET /status HTTP/1.1\r\nHost: a\r\n\r\n";
+    let first = admin.send(get).response().json()["pid"].clone();
+    run.upgrade();
+
+    let post = "POST /reload HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer s3cret\r\nContent-Length: 0\r\n\r\n";
+    let refused = admin.send(post).response();
+    assert_eq!((refused.status, refused.header("connection")), (409, Some("close")));
+    assert_ne!(run.status()["pid"], first);
+    run.installed.configure(&saying("after", ""));
+    run.process.signal("HUP");
+    eventually("it has reached the one that serves", || run.get().text() == "after");
+}
+
+#[test]
 fn sessions_of_tls_are_resumed_after_reloads_and_by_the_process_that_follows() {
     let authority = Certificates::new();
     let own = authority.issue("own", "DNS:a.test,IP:127.0.0.1");
@@ -500,4 +578,50 @@ fn a_process_before_that_dies_leaves_its_sockets_to_the_one_that_follows() {
         Client::connect(run.public).send(get).response().status == 200
     });
     assert_eq!(run.installed.processes().len(), 1);
+}
+
+/// Of two that drain, the one that is told to end waits for the other: whoever waits for it cuts what is left.
+#[test]
+fn one_that_is_told_to_end_waits_for_the_one_before_to_have_drained() {
+    let origin = Origin::scripted(|exchange| {
+        thread::sleep(Duration::from_millis(2500));
+        exchange.write("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nlate")
+    });
+    let more = format!("upstreams: [{{name: origin, endpoints: [\"{}\"]}}]\n", origin.address());
+    let config = saying("x", &more).replace("reply: {body: x}", "upstream: origin");
+    let run = Run::start(&config);
+    let mut slow = Client::connect(run.public);
+    slow.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    thread::sleep(Duration::from_millis(100));
+    run.upgrade();
+    let follower = run.pid().to_string();
+    let began = Instant::now();
+    assert!(
+        Command::new("kill")
+            .args(["-s", "TERM", &follower])
+            .status()
+            .is_ok_and(|sent| sent.success())
+    );
+    thread::sleep(Duration::from_millis(1000));
+    assert_eq!(run.installed.processes().len(), 2, "both are there");
+    assert_eq!(slow.response().text(), "late");
+    eventually("both have ended", || run.installed.processes().is_empty());
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+}
+
+/// Nobody else can see that the process that follows has ended while its parent drains.
+#[test]
+fn one_that_drains_ends_when_the_one_that_follows_it_dies() {
+    let mut run = Run::start(&saying("x", "").replace("drain_timeout: 4s", "drain_timeout: 60s"));
+    let origin = Client::connect(run.public);
+    run.upgrade();
+    let follower = run.pid().to_string();
+    assert!(
+        Command::new("kill")
+            .args(["-s", "KILL", &follower])
+            .status()
+            .is_ok_and(|sent| sent.success())
+    );
+    assert_eq!(run.process.wait().code(), Some(1));
+    drop(origin);
 }

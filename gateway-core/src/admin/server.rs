@@ -37,7 +37,8 @@ pub(super) async fn serve_tcp(socket: TcpListener, state: Arc<State>, token: Opt
     let mut accepts = state.admin_accepts.subscribe();
     loop {
         let Ok(place) = places.clone().acquire_owned().await else { return };
-        let Some(accepted) = next(&mut accepts, || socket.accept()).await else { return };
+        let accepted = next(&mut accepts, &state, || socket.accept()).await;
+        let Some(accepted) = accepted else { return };
         match accepted {
             Ok((stream, _)) => {
                 let serve = connection(stream, state.clone(), caller.clone());
@@ -56,7 +57,8 @@ pub(super) async fn serve_unix(socket: UnixListener, state: Arc<State>) {
     let mut accepts = state.admin_accepts.subscribe();
     loop {
         let Ok(place) = places.clone().acquire_owned().await else { return };
-        let Some(accepted) = next(&mut accepts, || socket.accept()).await else { return };
+        let accepted = next(&mut accepts, &state, || socket.accept()).await;
+        let Some(accepted) = accepted else { return };
         match accepted {
             Ok((stream, _)) => {
                 let user = stream.peer_cred().map(|peer| peer.uid()).ok();
@@ -73,13 +75,20 @@ pub(super) async fn serve_unix(socket: UnixListener, state: Arc<State>) {
     }
 }
 
-/// The next connection, once such are accepted; `None` when the gateway is gone.
-async fn next<T, F>(accepts: &mut watch::Receiver<bool>, accept: impl Fn() -> F) -> Option<T>
+/// The next connection, once such are accepted; `None` when another process accepts them, or the gateway is gone.
+async fn next<T, F>(
+    accepts: &mut watch::Receiver<bool>,
+    state: &State,
+    accept: impl Fn() -> F,
+) -> Option<T>
 where
     F: Future<Output = T>,
 {
     loop {
         accepts.wait_for(|accepts| *accepts).await.ok()?;
+        if state.is_handed_over() {
+            return None;
+        }
         tokio::select! {
             biased;
             _ = accepts.changed() => {}
@@ -135,6 +144,10 @@ impl Drop for Open {
 
 async fn answer(request: &Request<Incoming>, state: &Arc<State>, caller: &Caller) -> Reply {
     let path = request.uri().path();
+    if state.is_handed_over() && ![Method::GET, Method::HEAD].contains(request.method()) {
+        let detail = "another process serves in place of this one; call again to reach it";
+        return problem(StatusCode::CONFLICT, detail);
+    }
     match (request.method(), path) {
         (&Method::GET | &Method::HEAD, _) => {
             readouts::read(path, state).unwrap_or_else(|| unreadable(path))

@@ -3,30 +3,29 @@
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use crate::listener::Inherited;
+use crate::snapshot::{ListenerPlan, Snapshot};
 
 /// The first of the descriptors.
 const FIRST: RawFd = 3;
 
-/// What was passed to this process, once.
+/// Copies of what was passed to this process.
 ///
 /// # Errors
-/// One of them is no TCP socket that listens.
+/// One of them is no TCP socket that listens, or there are no more descriptors.
 pub(super) fn passed() -> io::Result<Vec<Inherited>> {
-    static TAKEN: AtomicBool = AtomicBool::new(false);
-    let said = |name: &str| std::env::var(name).ok();
-    let Some(names) = names(&said, std::process::id()) else { return Ok(Vec::new()) };
-    if TAKEN.swap(true, Ordering::Relaxed) {
-        return Ok(Vec::new());
-    }
-    let sockets = names
-        .into_iter()
-        .zip(FIRST..)
-        .enumerate()
-        .map(|(place, (name, descriptor))| inherited(place, name, own(descriptor)?));
-    sockets.collect()
+    static PASSED: OnceLock<Vec<(String, OwnedFd)>> = OnceLock::new();
+    let passed = PASSED.get_or_init(|| {
+        let said = |name: &str| std::env::var(name).ok();
+        let names = names(&said, std::process::id()).unwrap_or_default();
+        names.into_iter().zip(FIRST..).map(|(name, descriptor)| (name, own(descriptor))).collect()
+    });
+    let copies = passed.iter().enumerate();
+    copies
+        .map(|(place, (name, socket))| inherited(place, name.clone(), socket.try_clone()?))
+        .collect()
 }
 
 /// The names of as many descriptors as were passed to this process, if any were.
@@ -41,12 +40,13 @@ fn names(said: &impl Fn(&str) -> Option<String>, pid: u32) -> Option<Vec<String>
 }
 
 #[expect(unsafe_code, reason = "descriptors that were passed have no owner yet")]
-fn own(descriptor: RawFd) -> io::Result<OwnedFd> {
+fn own(descriptor: RawFd) -> OwnedFd {
     // SAFETY: whoever set LISTEN_PID to this process has opened it for the one that reads LISTEN_FDS, which is done
     // once; one that is not open after all is found so before it is used.
     let owned = unsafe { OwnedFd::from_raw_fd(descriptor) };
-    rustix::io::fcntl_setfd(&owned, rustix::io::FdFlags::CLOEXEC)?;
-    Ok(owned)
+    // One that cannot be marked is none that can be used.
+    let _ = rustix::io::fcntl_setfd(&owned, rustix::io::FdFlags::CLOEXEC);
+    owned
 }
 
 fn inherited(place: usize, name: String, descriptor: OwnedFd) -> io::Result<Inherited> {
@@ -65,13 +65,17 @@ fn inherited(place: usize, name: String, descriptor: OwnedFd) -> io::Result<Inhe
 }
 
 /// Says which of them no listener has.
-pub(super) fn warn_of(left: &[Inherited]) {
-    for Inherited { name, address, .. } in left {
-        tracing::warn!(
-            name,
-            %address,
-            "no listener has this address or name; the socket that was passed for it is not used"
-        );
+pub(super) fn warn_of(passed: &[Inherited], snapshot: &Snapshot) {
+    for Inherited { name, address, .. } in passed {
+        let has =
+            |listener: &Arc<ListenerPlan>| listener.address == *address || *listener.name == **name;
+        if !snapshot.listeners().iter().any(has) {
+            tracing::warn!(
+                name,
+                %address,
+                "no listener has this address or name; the socket that was passed for it is not used"
+            );
+        }
     }
 }
 

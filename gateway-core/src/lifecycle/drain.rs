@@ -1,5 +1,8 @@
 //! Ending without cutting a request.
 
+use std::io::Read;
+use std::os::unix::net::UnixStream;
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -23,6 +26,8 @@ pub enum DrainOutcome {
     Complete,
     /// This many connections were cut: time was up, or haste was asked for.
     Cut(usize),
+    /// This many connections were cut, because the process that followed this one has ended: nobody serves.
+    Deserted(usize),
 }
 
 /// Says that it is leaving, closes the listeners, lets requests finish, and returns when the last connection has ended.
@@ -44,6 +49,15 @@ pub(super) fn drain(state: &State, limit: Duration, hurry: &watch::Receiver<bool
             cut_requests(state);
             return DrainOutcome::Cut(cut);
         }
+        if state.follower_ended.load(Ordering::Acquire) {
+            let cut = state.connections.open();
+            tracing::error!(
+                connections = cut,
+                "drain ended, so that somebody can see that nobody serves"
+            );
+            cut_requests(state);
+            return DrainOutcome::Deserted(cut);
+        }
         if waited >= IDLE_GRACE.min(limit / 2) && !*state.idle.borrow() {
             state.idle.send_replace(true);
         }
@@ -58,8 +72,28 @@ pub(super) fn drain(state: &State, limit: Duration, hurry: &watch::Receiver<bool
     while state.admin_connections.load(Ordering::Acquire) > 0 && since.elapsed() < LAST_ANSWERS {
         thread::sleep(STEP);
     }
+    await_before(state, began + limit, hurry);
     tracing::info!("drained");
     DrainOutcome::Complete
+}
+
+/// Waits for the process before to have drained, too: whoever waits for this one cuts what is left when it ends.
+fn await_before(state: &State, until: Instant, hurry: &watch::Receiver<bool>) {
+    let line = state.line_before.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let Some(mut line) = line else { return };
+    if line.set_nonblocking(true).is_err() {
+        return;
+    }
+    // Nothing is said on it any more.
+    let is_open = |line: &mut UnixStream| {
+        line.read(&mut [0]).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
+    };
+    if is_open(&mut line) {
+        tracing::info!("waiting for the process before, which still drains");
+    }
+    while is_open(&mut line) && Instant::now() < until && !*hurry.borrow() {
+        thread::sleep(STEP);
+    }
 }
 
 /// Serves on while whoever sends requests here finds out that others are to have them.

@@ -10,10 +10,12 @@ mod worker;
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal};
 use tokio::sync::watch;
 
 use crate::config::AdminAddress;
@@ -73,10 +75,16 @@ pub(crate) struct State {
     /// Held while it is.
     upgrading: Mutex<()>,
     last_upgrade: Mutex<Option<LastUpgrade>>,
-    /// Another process serves in place of this one.
-    handed_over: AtomicBool,
+    /// The process that serves in place of this one, where its number is known; 0 before.
+    follower: AtomicU32,
+    /// It was started by this one, and has ended while this one drains.
+    follower_ended: Arc<AtomicBool>,
+    /// Open until this process ends: the one that follows waits for that when it ends itself.
+    line_after: Mutex<Option<UnixStream>>,
+    /// Closes when the process before has ended.
+    line_before: Mutex<Option<UnixStream>>,
     /// The admin address's socket.
-    admin: Option<(AdminAddress, OwnedFd)>,
+    admin: Mutex<Option<(AdminAddress, OwnedFd)>>,
     /// Admin calls are answered; where not, they wait.
     pub(crate) admin_accepts: watch::Sender<bool>,
     /// How many connections to it are open.
@@ -113,7 +121,16 @@ impl State {
 
     /// Whether another process serves in place of this one.
     pub(crate) fn is_handed_over(&self) -> bool {
-        self.handed_over.load(Ordering::Acquire)
+        self.reloader.handed_over.load(Ordering::Acquire)
+    }
+
+    /// Passes a signal on to the process that serves in place of this one, if it is known.
+    pub(crate) fn pass_on(&self, signal: Signal) {
+        let pid = i32::try_from(self.follower.load(Ordering::Acquire)).ok();
+        if let Some(pid) = pid.and_then(Pid::from_raw) {
+            // It may have ended.
+            let _ = rustix::process::kill_process(pid, signal);
+        }
     }
 }
 

@@ -1,8 +1,8 @@
 //! From a config to a gateway that serves: everything that can fail is tried before it does.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicUsize};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -28,21 +28,44 @@ use crate::upstream::Watch;
 /// left behind then, and a process that was there serves on.
 pub(crate) fn start(builder: Builder, origins: Origins) -> Result<Running, StartError> {
     let mut before = Predecessor::that_started_this().map_err(no_hand_over)?;
-    let started = || {
-        let Some((history, entry)) = before.as_ref().and_then(Predecessor::kept) else {
-            let loaded = builder.load()?;
-            return start_with(builder, &loaded, None, origins, &mut before);
-        };
-        // An upgrade changes the program, and not what was rolled back to.
-        let loaded = builder.load_from(&Source::Kept(History::new(&history), entry))?;
-        let instead = Some(Instead { history: &history, entry, why: None });
-        start_with(builder, &loaded, instead, origins, &mut before)
-    };
-    let started = started();
+    let started = meet_and_start(builder, origins, &mut before);
     if let (Err(error), Some(before)) = (&started, before) {
         before.failed(error.to_string());
     }
     started
+}
+
+fn meet_and_start(
+    builder: Builder,
+    origins: Origins,
+    before: &mut Option<Predecessor>,
+) -> Result<Running, StartError> {
+    let mut kept = before.as_ref().and_then(Predecessor::kept);
+    let mut loaded = None;
+    if kept.is_none() {
+        let read = builder.load()?;
+        if before.is_none() {
+            *before = at_the_door(&read)?;
+            kept = before.as_ref().and_then(Predecessor::kept);
+        }
+        loaded = Some(read);
+    }
+    // An upgrade changes the program, and not what was rolled back to.
+    let (loaded, instead) = match (&kept, loaded) {
+        (Some((history, entry)), _) => {
+            let loaded = builder.load_from(&Source::Kept(History::new(history), *entry))?;
+            (loaded, Some(Instead { history, entry: *entry, why: None }))
+        }
+        (None, Some(loaded)) => (loaded, None),
+        (None, None) => (builder.load()?, None),
+    };
+    start_with(builder, &loaded, instead, origins, before)
+}
+
+/// The process that serves already, and hands over at the address that a config names.
+fn at_the_door(loaded: &Loaded) -> Result<Option<Predecessor>, StartError> {
+    let path = loaded.config.server.upgrade_socket.as_deref();
+    Ok(path.map(Predecessor::at).transpose().map_err(no_hand_over)?.flatten())
 }
 
 fn no_hand_over(source: std::io::Error) -> StartError {
@@ -82,6 +105,11 @@ pub(crate) fn start_or_fall_back(
         // What is read later is the source again.
         let loaded = builder.load_from(&Source::Kept(history.clone(), entry.number));
         let started = loaded.map_err(StartError::from).and_then(|loaded| {
+            if let Some(before) = at_the_door(&loaded)? {
+                let why = "a gateway serves already, with a config that can be started with";
+                before.failed(why.to_owned());
+                return Err(no_hand_over(std::io::Error::other(why)));
+            }
             let (history, entry) = (history.folder(), entry.number);
             let instead = Some(Instead { history, entry, why: Some(&first) });
             start_with(builder, &loaded, instead, origins.clone(), &mut None)
@@ -118,11 +146,6 @@ fn start_with(
     let server = &loaded.config.server;
     let door = server.upgrade_socket.as_deref().map(Door::make).transpose();
     let door = door.map_err(system("server.upgrade_socket"))?;
-    if before.is_none()
-        && let Some(path) = &server.upgrade_socket
-    {
-        *before = Predecessor::at(path).map_err(no_hand_over)?;
-    }
     if let Some(before) = before {
         builder.follows(before.revision().0);
         if let Some(secret) = before.ticket_secret() {
@@ -139,11 +162,14 @@ fn start_with(
     let config = snapshot.config.clone();
     let workers = crate::reload::workers(&config);
     let sockets = Arc::<Sockets>::default();
-    let mut passed =
-        activation::passed().map_err(system("sockets of whoever started the gateway"))?;
-    let inherited = before.as_mut().map_or(&mut passed, Predecessor::listeners);
+    let passed = activation::passed().map_err(system("sockets of whoever started the gateway"))?;
+    if before.is_none() {
+        activation::warn_of(&passed, &snapshot);
+        sockets.passed(passed);
+    }
+    let mut nothing = Vec::new();
+    let inherited = before.as_mut().map_or(&mut nothing, Predecessor::listeners);
     let prepared = sockets.prepare(&snapshot, workers, inherited)?;
-    activation::warn_of(&passed);
     let bind_admin = |admin: &AdminConfig| {
         let bound = before.as_mut().and_then(|before| before.admin(&admin.address));
         admin::bind(admin, bound)
@@ -157,10 +183,9 @@ fn start_with(
     let (control, runtime) =
         control(stopping.subscribe()).map_err(system("cannot start a thread"))?;
     builder.installed(&snapshot, &runtime);
-    match &instead {
-        None => builder.keep(loaded),
-        Some(Instead { why: None, .. }) => {}
-        Some(_) => builder.metrics.reloaded(ReloadOutcome::Failure, SystemTime::now()),
+    let is_new = instead.is_none();
+    if instead.as_ref().is_some_and(|instead| instead.why.is_some()) {
+        builder.metrics.reloaded(ReloadOutcome::Failure, SystemTime::now());
     }
     let plugins = builder.registry.iter().map(|spec| (spec.kind, spec.class)).collect();
     let snapshots = SnapshotHandle::new(snapshot);
@@ -180,6 +205,7 @@ fn start_with(
             LastReload::now(why.is_none(), faults, Some((history.to_owned(), entry)))
         })),
         trial: Mutex::default(),
+        handed_over: AtomicBool::new(false),
         turn: Mutex::default(),
     };
     let copy = admin.as_ref().map(Admin::copy).transpose();
@@ -195,8 +221,11 @@ fn start_with(
         successor: origins.successor,
         upgrading: Mutex::default(),
         last_upgrade: Mutex::default(),
-        handed_over: AtomicBool::new(false),
-        admin: copy.map_err(system("the admin socket"))?,
+        follower: AtomicU32::new(0),
+        follower_ended: Arc::default(),
+        line_after: Mutex::default(),
+        line_before: Mutex::default(),
+        admin: Mutex::new(copy.map_err(system("the admin socket"))?),
         admin_accepts: watch::Sender::new(true),
         admin_connections: AtomicUsize::new(0),
         notify: origins.notify,
@@ -232,17 +261,26 @@ fn start_with(
         admin.serve(&state, &runtime).map_err(system("cannot start the admin server"))?;
     }
     state.sockets.install(prepared, Duration::ZERO, &runtime);
-    if let Some(Err(error)) = before.take().map(Predecessor::serving) {
-        // Who waits to be accepted is the other one's.
-        state.sockets.leave_to_another(|_| true);
-        return Err(no_hand_over(error));
+    match before.take().map(Predecessor::serving).transpose() {
+        Ok(line) => *state.line_before.lock().unwrap_or_else(PoisonError::into_inner) = line,
+        Err(error) => {
+            // Who waits to be accepted is the other one's.
+            state.sockets.leave_to_another(|_| true);
+            return Err(no_hand_over(error));
+        }
     }
-    if let Some(door) = door {
-        door.open(&state, &runtime).map_err(system("server.upgrade_socket"))?;
+    // From here on it is this process that serves, whatever else fails.
+    if is_new {
+        state.reloader.builder.keep(loaded);
+    }
+    if let Some(Err(error)) = door.map(|door| door.open(&state, &runtime)) {
+        tracing::error!(%error, "server.upgrade_socket: nobody can take over there");
     }
     let revision = &state.snapshots.load().revision;
     state.notify.serving(&revision.to_string());
-    watchdog::watch(&state, threads).map_err(system("cannot start a thread"))?;
+    if let Err(error) = watchdog::watch(&state, threads) {
+        tracing::error!(%error, "whoever watches the gateway cannot be told that it lives");
+    }
     runtime.spawn(follow(state));
     Ok(running)
 }

@@ -4,13 +4,15 @@
 //! It serves nothing. It passes signals on to the gateway that serves, learns by the protocol of systemd which one that
 //! is, waits for what has ended, and ends as the last one did.
 
+use std::borrow::Cow;
 use std::io::{self, IoSliceMut};
-use std::mem::MaybeUninit;
+use std::os::fd::AsRawFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitCode};
 
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixCredentials, recvmsg};
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
 use tokio::io::Interest;
 use tokio::signal::unix::{SignalKind, signal};
@@ -53,8 +55,8 @@ async fn run(gateway: &Successor) -> io::Result<u8> {
     let mut reopen = signal(SignalKind::user_defined1())?;
     let mut upgrade = signal(SignalKind::user_defined2())?;
     let ear = Ear::open()?;
-    let first = start(gateway, &ear)?;
-    let mut serving = Serving { main: pid(&first), code: None };
+    let first = Pid::from_child(&start(gateway, &ear)?);
+    let mut gateways = Gateways { running: vec![first], is_ready: false, code: 0 };
     loop {
         let passed_on = tokio::select! {
             _ = ended.recv() => None,
@@ -66,13 +68,11 @@ async fn run(gateway: &Successor) -> io::Result<u8> {
             _ = upgrade.recv() => Some(Signal::USR2),
         };
         // Who follows whom was said before anybody ended for it.
-        for follower in ear.heard()? {
-            serving.main = follower;
-        }
+        ear.heard(|said| gateways.hear(&said))?;
         if let Some(signal) = passed_on {
-            serving.pass_on(signal);
+            gateways.pass_on(signal);
         }
-        if let Some(code) = serving.reap()? {
+        if let Some(code) = gateways.reap()? {
             return Ok(code);
         }
     }
@@ -83,38 +83,66 @@ fn start(gateway: &Successor, ear: &Ear) -> io::Result<Child> {
         .args(gateway.args())
         .env(SUPERVISED, "1")
         .env(notify::SOCKET, format!("@{}", ear.name))
+        // What a terminal tells all of a group comes once, from here.
+        .process_group(0)
         .spawn()
 }
 
-fn pid(child: &Child) -> Pid {
-    Pid::from_child(child)
+/// The gateways that have not ended.
+struct Gateways {
+    /// The one that serves is the last; those before it drain.
+    running: Vec<Pid>,
+    /// One of them has begun to serve.
+    is_ready: bool,
+    /// How the last of them ended.
+    code: u8,
 }
 
-/// The gateway that serves, or served last.
-struct Serving {
-    main: Pid,
-    /// How it ended, if it has.
-    code: Option<u8>,
-}
-
-impl Serving {
-    fn pass_on(&self, signal: Signal) {
-        // One that has just ended is noticed next.
-        let _ = rustix::process::kill_process(self.main, signal);
+impl Gateways {
+    fn hear(&mut self, said: &str) {
+        self.is_ready |= said.lines().any(|line| line == "READY=1");
+        if let Some(follower) = follower(said) {
+            self.running.retain(|pid| *pid != follower);
+            self.running.push(follower);
+        }
     }
 
-    /// Waits for what has ended. The exit code, once nothing is left to wait for.
+    /// Passes a signal on to the one that serves.
+    fn pass_on(&self, signal: Signal) {
+        // One that does not serve yet may not know what else they mean.
+        let is_an_end = matches!(signal, Signal::TERM | Signal::INT);
+        if let Some(main) = self.running.last().filter(|_| self.is_ready || is_an_end) {
+            // One that has just ended is noticed next.
+            let _ = rustix::process::kill_process(*main, signal);
+        }
+    }
+
+    /// Waits for what has ended. The exit code, once no gateway is left.
     fn reap(&mut self) -> io::Result<Option<u8>> {
         loop {
             match rustix::process::wait(WaitOptions::NOHANG) {
-                Ok(Some((pid, status))) if pid == self.main => self.code = Some(code(status)),
-                Ok(Some(_)) => {}
-                // Those before may still drain.
-                Ok(None) => return Ok(None),
-                Err(rustix::io::Errno::CHILD) => return Ok(Some(self.code.unwrap_or(1))),
+                Ok(Some((pid, status))) => self.ends(pid, code(status)),
+                Ok(None) => break,
+                // What another gateway has waited for has ended as well.
+                Err(rustix::io::Errno::CHILD) => return Ok(Some(self.code)),
                 Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }
+        }
+        Ok(self.running.is_empty().then_some(self.code))
+    }
+
+    fn ends(&mut self, pid: Pid, code: u8) {
+        let Some(place) = self.running.iter().position(|running| *running == pid) else { return };
+        let served = place + 1 == self.running.len();
+        self.running.remove(place);
+        if !served && code == 0 {
+            return;
+        }
+        self.code = code;
+        if served && code != 0 {
+            // Nobody serves: that is to be seen soon, and not when the last download is over.
+            self.pass_on(Signal::TERM);
         }
     }
 }
@@ -149,40 +177,37 @@ impl Ear {
         self.socket.readable().await
     }
 
-    /// The processes that were said to serve from then on, in their order.
-    fn heard(&self) -> io::Result<Vec<Pid>> {
-        let mut said = Vec::new();
+    /// Hears all that was said, in its order.
+    fn heard(&self, mut hear: impl FnMut(Cow<'_, str>)) -> io::Result<()> {
         loop {
             let mut text = [0; LONGEST];
-            let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmCredentials(1))];
-            let mut control = RecvAncillaryBuffer::new(&mut room);
             let received = self.socket.try_io(Interest::READABLE, || {
-                let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
                 let mut text = [IoSliceMut::new(&mut text)];
-                Ok(recvmsg(&self.socket, &mut text, &mut control, flags)?)
+                let mut control = nix::cmsg_space!(UnixCredentials);
+                let descriptor = self.socket.as_raw_fd();
+                let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
+                let message = recvmsg::<()>(descriptor, &mut text, Some(&mut control), flags)?;
+                let own = rustix::process::geteuid().as_raw();
+                let is_own = message.cmsgs()?.any(|part| match part {
+                    ControlMessageOwned::ScmCredentials(who) => [0, own].contains(&who.uid()),
+                    _ => false,
+                });
+                Ok((message.bytes, is_own))
             });
-            let length = match received {
-                Ok(message) => message.bytes,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(said),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            match received {
+                Ok((length, true)) => hear(String::from_utf8_lossy(&text[..length])),
+                Ok((_, false)) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
-            };
-            let own = rustix::process::geteuid();
-            let is_own = control.drain().any(|message| match message {
-                RecvAncillaryMessage::ScmCredentials(who) => who.uid == own || who.uid.is_root(),
-                _ => false,
-            });
-            if is_own {
-                said.extend(follower(&text[..length]));
             }
         }
     }
 }
 
 /// Which process is said to serve, if that is what is said.
-fn follower(text: &[u8]) -> Option<Pid> {
-    let lines = std::str::from_utf8(text).ok()?.lines();
-    let number = lines.filter_map(|line| line.strip_prefix("MAINPID=")).next_back()?;
+fn follower(said: &str) -> Option<Pid> {
+    let number = said.lines().filter_map(|line| line.strip_prefix("MAINPID=")).next_back()?;
     Pid::from_raw(number.parse().ok()?)
 }
 
@@ -192,10 +217,25 @@ mod tests {
 
     #[test]
     fn who_follows_is_read_from_what_is_said() {
-        assert_eq!(follower(b"MAINPID=7\n"), Pid::from_raw(7));
-        assert_eq!(follower(b"READY=1\nMAINPID=7\nSTATUS=MAINPID=8\n"), Pid::from_raw(7));
+        assert_eq!(follower("MAINPID=7\n"), Pid::from_raw(7));
+        assert_eq!(follower("READY=1\nMAINPID=7\nSTATUS=MAINPID=8\n"), Pid::from_raw(7));
         for nothing in ["READY=1\n", "MAINPID=\n", "MAINPID=0\n", "MAINPID=x", "XMAINPID=7", ""] {
-            assert_eq!(follower(nothing.as_bytes()), None, "{nothing}");
+            assert_eq!(follower(nothing), None, "{nothing}");
         }
+    }
+
+    #[test]
+    fn it_ends_when_no_gateway_is_left_and_as_the_last_one_did() {
+        let pid = |number| Pid::from_raw(number).unwrap();
+        let mut gateways = Gateways { running: vec![pid(7)], is_ready: false, code: 0 };
+        gateways.hear("READY=1\nSTATUS=x");
+        gateways.hear("MAINPID=8");
+        assert_eq!((&*gateways.running, gateways.is_ready), (&[pid(7), pid(8)][..], true));
+        // Others that became its children are nothing to it.
+        gateways.ends(pid(99), 3);
+        gateways.ends(pid(7), 0);
+        assert_eq!((&*gateways.running, gateways.code), (&[pid(8)][..], 0));
+        gateways.ends(pid(8), 5);
+        assert_eq!((gateways.running.len(), gateways.code), (0, 5));
     }
 }

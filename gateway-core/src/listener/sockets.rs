@@ -138,6 +138,8 @@ pub(crate) fn parting(limit: Duration) -> Duration {
 /// The sockets of a gateway.
 #[derive(Default)]
 pub(crate) struct Sockets {
+    /// Those that whoever started the process has opened, and holds.
+    passed: OnceLock<Vec<Inherited>>,
     workers: OnceLock<Vec<Box<dyn Accepts>>>,
     table: Mutex<Table>,
 }
@@ -172,6 +174,12 @@ impl Sockets {
         let _ = self.workers.set(workers);
     }
 
+    /// Says which sockets were passed to this process. They are taken in place of binding the same.
+    pub(crate) fn passed(&self, passed: Vec<Inherited>) {
+        // Told once, at start.
+        let _ = self.passed.set(passed);
+    }
+
     /// Binds what `next` has and is not open yet, unless it is inherited. Nothing is accepted on it before it is
     /// installed.
     ///
@@ -196,17 +204,23 @@ impl Sockets {
             if table.closed || table.open.iter().any(|open| open.socket.key.is_of(listener)) {
                 continue;
             }
-            let bound = match inherited::take(inherited, listener) {
-                Some(bound) => bound,
-                None => bind(&listener.name, listener.address)
-                    .map_err(|error| error.held_by(table.open.iter().map(|open| &open.bound)))?,
-            };
-            let copies = (0..workers).map(|_| bound.socket.try_clone()).collect::<Result<_, _>>();
-            prepared.copies.push(copies.map_err(|source| BindError {
+            let failed = |source| BindError {
                 listener: listener.name.clone(),
                 address: listener.address,
                 source,
-            })?);
+            };
+            let passed = || inherited::copy(self.passed.get().map_or(&[], Vec::as_slice), listener);
+            let bound = match inherited::take(inherited, listener) {
+                Some(bound) => bound,
+                None => match passed().map_err(failed)? {
+                    Some(bound) => bound,
+                    None => bind(&listener.name, listener.address).map_err(|error| {
+                        error.held_by(table.open.iter().map(|open| &open.bound))
+                    })?,
+                },
+            };
+            let copies = (0..workers).map(|_| bound.socket.try_clone()).collect::<Result<_, _>>();
+            prepared.copies.push(copies.map_err(failed)?);
             let socket = Arc::new(Socket::new(SocketKey::of(listener)));
             prepared.new.push(Open { socket, bound });
         }

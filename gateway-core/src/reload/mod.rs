@@ -8,7 +8,7 @@ mod surroundings;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
@@ -243,6 +243,8 @@ pub(crate) struct Reloader {
     pub(crate) notify: Notify,
     pub(crate) last: Mutex<Option<LastReload>>,
     pub(crate) trial: Mutex<Option<Trial>>,
+    /// Another process serves: what is in force is its affair.
+    pub(crate) handed_over: AtomicBool,
     pub(crate) turn: Mutex<()>,
 }
 
@@ -253,6 +255,7 @@ impl Reloader {
     /// Every fault; nothing has changed then.
     pub(crate) fn reload(&self, how: How) -> Result<Reloaded, ReloadError> {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        self.serves()?;
         let mut under_way = self.notify.reloading();
         let outcome = self.builder.load().map_err(ReloadError::from).and_then(|loaded| {
             self.supersede();
@@ -281,6 +284,7 @@ impl Reloader {
     /// There is no such entry, or it cannot be in force any more; nothing has changed then.
     pub(crate) fn rollback(&self, to: Option<u64>) -> Result<(Revision, Entry), ReloadError> {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        self.serves()?;
         let entry = self.earlier(to)?;
         let Some(history) = self.history() else { return Err(no_history()) };
         let kept = (history.folder().to_owned(), entry.number);
@@ -337,6 +341,16 @@ impl Reloader {
     /// The history and the entry of it that is in force in place of what the source says.
     pub(crate) fn rolled_back_to(&self) -> Option<(PathBuf, u64)> {
         self.last()?.in_force()
+    }
+
+    /// # Errors
+    /// Another process serves in place of this one.
+    fn serves(&self) -> Result<(), ReloadError> {
+        if !self.handed_over.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let why = "another process serves in place of this one; call again to reach it";
+        Err(ReloadError::Busy(why.to_owned()))
     }
 
     /// What is in force, and why not something else, in a line.

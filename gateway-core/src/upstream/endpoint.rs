@@ -111,6 +111,12 @@ impl EndpointState {
         }
     }
 
+    /// Goes on from what another process knew.
+    fn keep(&self, kept: KeptState, now: Instant) {
+        *self.standing() = Standing::of(kept.standing, now);
+        self.latency.keep(kept.latency);
+    }
+
     pub(super) fn standing(&self) -> MutexGuard<'_, Standing> {
         self.standing.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -140,11 +146,11 @@ impl Carried for EndpointStates {
     fn take_over(&self, bytes: &[u8]) -> Result<(), String> {
         let kept: HashMap<SocketAddr, KeptState> =
             serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
-        let (held, now) = (self.lock(), Instant::now());
+        let (mut held, now) = (self.lock(), Instant::now());
         for (address, kept) in kept {
-            if let Some(state) = held.states.get(&address) {
-                *state.standing() = Standing::of(kept.standing, now);
-                state.latency.keep(kept.latency);
+            match held.states.get(&address) {
+                Some(state) => state.keep(kept, now),
+                None => drop(held.kept.insert(address, kept)),
             }
         }
         drop(held);
@@ -191,6 +197,8 @@ struct Held {
     states: HashMap<SocketAddr, Arc<EndpointState>>,
     /// The upstream serves: who comes now comes to a fleet that is warm.
     settled: bool,
+    /// What the process before knew of endpoints that are not known yet.
+    kept: HashMap<SocketAddr, KeptState>,
 }
 
 impl EndpointStates {
@@ -203,9 +211,14 @@ impl EndpointStates {
         workers: usize,
     ) -> Arc<EndpointState> {
         let mut held = self.lock();
-        let settled = held.settled;
-        let state = held.states.entry(address).or_insert_with(|| {
+        let Held { states, settled, kept } = &mut *held;
+        let settled = *settled;
+        let state = states.entry(address).or_insert_with(|| {
             let state = EndpointState::new(workers);
+            if let Some(kept) = kept.remove(&address) {
+                // The rest is out of date by now.
+                state.standing().override_as(&kept.standing);
+            }
             // Not usable until now: that it is will be seen, and begins its slow start.
             state.standing().was_usable = !(settled && newcomer);
             Arc::new(state)

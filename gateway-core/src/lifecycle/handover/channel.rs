@@ -8,10 +8,13 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::PeerCredentials;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recv, recvmsg, sendmsg,
 };
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -21,27 +24,61 @@ const AT_ONCE: usize = 100;
 const ARRIVED: &[u8; 1] = b"a";
 /// The longest message, and the most bytes behind one.
 const LONGEST: u32 = 16 << 20;
-const MOST_BYTES: u32 = 1 << 30;
+const MOST_BYTES: u32 = u32::MAX;
 /// How often it is looked whether to give up.
 const STEP: Duration = Duration::from_millis(50);
+
+/// How long a process that closes the line may take to end, if that is why.
+const ENDING: Duration = Duration::from_secs(2);
 
 /// One end of the line. Whatever takes longer than until its deadline fails.
 pub(super) struct Channel {
     stream: UnixStream,
     deadline: Instant,
+    /// The process at the other end, and where its end is seen; neither is known of one in another space of processes.
+    peer: Option<(u32, OwnedFd)>,
 }
 
 impl Channel {
     /// # Errors
     /// Whoever is at the other end is neither of the user that this process is of nor root.
     pub(super) fn over(stream: UnixStream, deadline: Instant) -> io::Result<Self> {
-        let peer = rustix::net::sockopt::socket_peercred(&stream)?;
-        if !peer.uid.is_root() && peer.uid != rustix::process::geteuid() {
-            let message = format!("process {} is of another user", peer.pid);
+        let peer = getsockopt(&stream, PeerCredentials)?;
+        if ![0, rustix::process::geteuid().as_raw()].contains(&peer.uid()) {
+            let message = format!("process {} is of another user", peer.pid());
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, message));
         }
         stream.set_nonblocking(false)?;
-        Ok(Self { stream, deadline })
+        let pid = Pid::from_raw(peer.pid());
+        let ends = pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+        let peer = u32::try_from(peer.pid()).ok().zip(ends);
+        Ok(Self { stream, deadline, peer })
+    }
+
+    /// The process that made the other end.
+    pub(super) fn peer(&self) -> Option<u32> {
+        self.peer.as_ref().map(|(pid, _)| *pid)
+    }
+
+    /// Whether the process that made the other end has ended, or does so by and by. One of which that cannot be known is
+    /// taken to have.
+    pub(super) fn peer_has_ended(&self) -> bool {
+        let Some((_, ends)) = &self.peer else { return true };
+        let until = Instant::now() + ENDING;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let mut polled = [PollFd::new(ends.as_fd(), PollFlags::POLLIN)];
+            match poll(&mut polled, PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO)) {
+                Ok(0) => return false,
+                Err(nix::errno::Errno::EINTR) => {}
+                Ok(_) | Err(_) => return true,
+            }
+        }
+    }
+
+    /// What is left of the line when all is said: it closes when the other process ends.
+    pub(super) fn into_line(self) -> UnixStream {
+        self.stream
     }
 
     /// From now on it is this deadline that counts.

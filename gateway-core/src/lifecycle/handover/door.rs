@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 
 use super::give::handed_to;
 use crate::lifecycle::State;
@@ -15,7 +16,7 @@ use crate::reload::is_own;
 
 /// The socket, before anybody can find it.
 pub(crate) struct Door {
-    socket: UnixListener,
+    socket: Option<UnixListener>,
     hidden: PathBuf,
     path: PathBuf,
 }
@@ -38,16 +39,17 @@ impl Door {
         let socket = UnixListener::bind(&hidden).map_err(because)?;
         fs::set_permissions(&hidden, Permissions::from_mode(0o600)).map_err(because)?;
         socket.set_nonblocking(true)?;
-        Ok(Self { socket, hidden, path: path.to_owned() })
+        Ok(Self { socket: Some(socket), hidden, path: path.to_owned() })
     }
 
     /// Puts it where others find it, and hands over to who comes.
-    pub(crate) fn open(self, state: &Arc<State>, runtime: &Handle) -> io::Result<()> {
+    pub(crate) fn open(mut self, state: &Arc<State>, runtime: &Handle) -> io::Result<()> {
         fs::rename(&self.hidden, &self.path)?;
         let _inside = runtime.enter();
-        let socket = self.socket.try_clone()?;
+        // Held by who serves there alone, so that it is closed with that.
+        let Some(socket) = self.socket.take() else { return Ok(()) };
         let socket = tokio::net::UnixListener::from_std(socket)?;
-        runtime.spawn(serve(socket, Arc::downgrade(state)));
+        runtime.spawn(serve(socket, Arc::downgrade(state), state.leaving.subscribe()));
         Ok(())
     }
 }
@@ -59,9 +61,18 @@ impl Drop for Door {
     }
 }
 
-async fn serve(socket: tokio::net::UnixListener, state: Weak<State>) {
+/// Serves until this process is about to end: who comes then finds nobody, and starts by itself.
+async fn serve(
+    socket: tokio::net::UnixListener,
+    state: Weak<State>,
+    mut leaving: watch::Receiver<bool>,
+) {
     loop {
-        let line = match socket.accept().await {
+        let accepted = tokio::select! {
+            _ = leaving.wait_for(|leaving| *leaving) => return,
+            accepted = socket.accept() => accepted,
+        };
+        let line = match accepted {
             Ok((line, _)) => line.into_std(),
             Err(error) => {
                 tracing::error!(%error, "cannot accept at the upgrade socket; trying again soon");
@@ -70,8 +81,8 @@ async fn serve(socket: tokio::net::UnixListener, state: Weak<State>) {
             }
         };
         let (Some(state), Ok(line)) = (state.upgrade(), line) else { continue };
-        // What becomes of it is in the log.
-        let _ = tokio::task::spawn_blocking(move || handed_to(&state, line).is_ok()).await;
+        // What becomes of it is in the log. Others hear that one is there.
+        tokio::task::spawn_blocking(move || handed_to(&state, line).is_ok());
     }
 }
 

@@ -1,8 +1,9 @@
 //! The part of the process before: it serves on until the one that follows does.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::Child;
+use std::sync::atomic::Ordering;
 use std::sync::{PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 use std::{io, thread};
@@ -10,6 +11,7 @@ use std::{io, thread};
 use super::channel::Channel;
 use super::message::{Given, GivenSocket, Message, PROTOCOL};
 use super::{LastUpgrade, UpgradeError, Upgraded};
+use crate::config::AdminAddress;
 use crate::lifecycle::{Asked, State};
 use crate::telemetry::UpgradeOutcome;
 
@@ -18,6 +20,8 @@ const ENDING: Duration = Duration::from_secs(2);
 /// How long connections may wait while the one that follows is told of the state.
 const PAUSE: Duration = Duration::from_secs(10);
 const STEP: Duration = Duration::from_millis(10);
+/// How long it may take to say why there is no upgrade.
+const LAST_WORD: Duration = Duration::from_secs(1);
 
 /// Starts the program that follows, and has it take over. Blocks until it serves, or until it is clear that it will not.
 pub(in crate::lifecycle) fn upgrade(state: &State) -> Result<Upgraded, UpgradeError> {
@@ -31,14 +35,49 @@ pub(in crate::lifecycle) fn upgrade(state: &State) -> Result<Upgraded, UpgradeEr
         let (mut child, line) = successor
             .start()
             .map_err(|error| io::Error::new(error.kind(), format!("{program}: {error}")))?;
-        let outcome = Channel::over(line, deadline).and_then(|channel| give(state, channel));
-        outcome.map_err(|error| ended(&mut child, error))
+        let outcome = Channel::over(line, deadline)
+            .and_then(|channel| give(state, channel, Some(child.id())));
+        match outcome {
+            Ok(upgraded) => {
+                follow(state, child);
+                Ok(upgraded)
+            }
+            Err(error) => Err(ended(&mut child, error)),
+        }
     })
+}
+
+/// Waits for the end of the process that follows, for as long as this one drains: nobody else can see it.
+fn follow(state: &State, mut child: Child) {
+    let ended = state.follower_ended.clone();
+    let wait = move || {
+        if let Ok(status) = child.wait() {
+            tracing::error!(%status, "the process that followed this one has ended");
+            ended.store(true, Ordering::Release);
+        }
+    };
+    if let Err(error) = thread::Builder::new().name("gateway-follower".to_owned()).spawn(wait) {
+        tracing::warn!(%error, "the end of the process that follows would not be seen");
+    }
 }
 
 /// Has a process take over that somebody else has started.
 pub(super) fn handed_to(state: &State, line: UnixStream) -> Result<Upgraded, UpgradeError> {
-    one_at_a_time(state, |deadline| give(state, Channel::over(line, deadline)?))
+    let refused = line.try_clone();
+    let outcome =
+        one_at_a_time(state, |deadline| give(state, Channel::over(line, deadline)?, None));
+    if let (Err(UpgradeError::NotNow(why)), Ok(refused)) = (&outcome, refused)
+        && let Ok(mut channel) = Channel::over(refused, Instant::now())
+    {
+        say_why(&mut channel, why);
+    }
+    outcome
+}
+
+/// Whoever cannot be told finds out.
+fn say_why(channel: &mut Channel, why: &str) {
+    channel.until(Instant::now() + LAST_WORD);
+    let _ = channel.send(&Message::Failed { why: why.to_owned() }, &[]);
 }
 
 fn one_at_a_time(
@@ -83,8 +122,9 @@ fn ending(state: &State) -> Option<String> {
 }
 
 /// Hands everything over. Whatever fails, this process is as it was before.
-fn give(state: &State, mut channel: Channel) -> io::Result<Upgraded> {
-    let outcome = give_until_it_serves(state, &mut channel).map_err(|error| match error.kind() {
+fn give(state: &State, mut channel: Channel, child: Option<u32>) -> io::Result<Upgraded> {
+    let outcome = give_until_it_serves(state, &mut channel, child);
+    let outcome = outcome.map_err(|error| match error.kind() {
         // It may have said why before it went.
         io::ErrorKind::UnexpectedEof => match channel.receive::<Message>() {
             Ok((message, _)) => message.unexpected(),
@@ -92,17 +132,28 @@ fn give(state: &State, mut channel: Channel) -> io::Result<Upgraded> {
         },
         _ => error,
     });
-    if let Err(error) = &outcome {
-        // Whoever cannot be told finds out.
-        let _ = channel.send(&Message::Failed { why: error.to_string() }, &[]);
+    match &outcome {
+        Err(error) => say_why(&mut channel, &error.to_string()),
+        Ok(_) => {
+            // The one that serves waits for this one's end when it is told to end itself.
+            let mut line = state.line_after.lock().unwrap_or_else(PoisonError::into_inner);
+            *line = Some(channel.into_line());
+        }
     }
     outcome
 }
 
-fn give_until_it_serves(state: &State, channel: &mut Channel) -> io::Result<Upgraded> {
+fn give_until_it_serves(
+    state: &State,
+    channel: &mut Channel,
+    child: Option<u32>,
+) -> io::Result<Upgraded> {
     channel.wait(|| ending(state))?;
     let upgraded = match channel.receive()?.0 {
-        Message::Take { protocol: PROTOCOL, version, pid } => Upgraded { pid, version },
+        // What it says of its number is believed of none that can be known by itself.
+        Message::Take { protocol: PROTOCOL, version, pid } => {
+            Upgraded { pid: child.or(channel.peer()).unwrap_or(pid), version }
+        }
         Message::Take { protocol, version, .. } => {
             return Err(io::Error::other(format!(
                 "version {version} hands over by protocol {protocol}, this one by {PROTOCOL}"
@@ -120,7 +171,14 @@ fn give_until_it_serves(state: &State, channel: &mut Channel) -> io::Result<Upgr
         sockets.push(GivenSocket::Listener { name: name.to_string(), address: *address });
         descriptors.push(socket.as_fd());
     }
-    if let Some((address, socket)) = &state.admin {
+    let admin = {
+        let admin = state.admin.lock().unwrap_or_else(PoisonError::into_inner);
+        let copy = |(address, socket): &(AdminAddress, OwnedFd)| -> io::Result<_> {
+            Ok((address.clone(), socket.try_clone()?))
+        };
+        admin.as_ref().map(copy).transpose()?
+    };
+    if let Some((address, socket)) = &admin {
         sockets.push(GivenSocket::Admin { address: address.clone() });
         descriptors.push(socket.as_fd());
     }
@@ -148,6 +206,9 @@ fn give_until_it_serves(state: &State, channel: &mut Channel) -> io::Result<Upgr
     for (name, held) in reloader.builder.store.carry() {
         channel.send(&Message::State(name), &held.carry())?;
     }
+    if let Some(why) = ending(state) {
+        return Err(io::Error::other(why));
+    }
     channel.send(&Message::Over, &[])?;
     match channel.receive()?.0 {
         Message::Serving => {}
@@ -155,10 +216,17 @@ fn give_until_it_serves(state: &State, channel: &mut Channel) -> io::Result<Upgr
     }
     held.leave(&taken);
     // Whoever is told that this process ends must know by then which one goes on.
-    state.notify.succeeded_by(upgraded.pid);
+    let known = child.or(channel.peer());
+    if let Some(pid) = known {
+        state.notify.succeeded_by(pid);
+        state.follower.store(pid, Ordering::Release);
+    }
     // It serves whether it hears this or not.
     let _ = channel.send(&Message::Released, &[]);
-    state.leaving.send_replace(true);
+    if state.leaving.send_replace(true) {
+        // Told to end in the very moment: that is meant for whoever serves.
+        state.pass_on(rustix::process::Signal::TERM);
+    }
     state.asked.send_replace(Some(Asked::Drain));
     Ok(upgraded)
 }
@@ -177,7 +245,10 @@ impl<'a> Held<'a> {
     fn leave(mut self, taken: &[usize]) {
         if let Some(state) = self.0.take() {
             state.sockets.leave_to_another(|index| taken.contains(&index));
-            state.handed_over.store(true, std::sync::atomic::Ordering::Release);
+            state.reloader.handed_over.store(true, Ordering::Release);
+            state.admin.lock().unwrap_or_else(PoisonError::into_inner).take();
+            // Those who accept there see that it is over.
+            state.admin_accepts.send_replace(true);
         }
     }
 }

@@ -46,10 +46,14 @@ impl Predecessor {
     /// # Errors
     /// It says nothing that can be understood, or is another user's.
     pub(crate) fn at(path: &Path) -> io::Result<Option<Self>> {
-        use io::ErrorKind::{ConnectionRefused, NotFound};
-        match UnixStream::connect(path) {
-            Ok(line) => Self::meet(line).map(Some),
-            Err(error) if matches!(error.kind(), ConnectionRefused | NotFound) => Ok(None),
+        use io::ErrorKind::{ConnectionRefused, NotFound, UnexpectedEof};
+        let met = UnixStream::connect(path).and_then(Self::meet);
+        match met {
+            Ok(before) => Ok(Some(before)),
+            // One that ends just now hands nothing over.
+            Err(error) if matches!(error.kind(), ConnectionRefused | NotFound | UnexpectedEof) => {
+                Ok(None)
+            }
             Err(error) => Err(error),
         }
     }
@@ -123,41 +127,44 @@ impl Predecessor {
         let left: Vec<_> = self.left().collect();
         let all = 0..self.given.sockets.len();
         let taken = all.filter(|place| !left.contains(place)).collect();
-        let gone = |error: io::Error| match error.kind() {
-            io::ErrorKind::UnexpectedEof => {
-                tracing::warn!("the process before has ended; its last state is lost");
-                Ok(())
-            }
-            _ => Err(error),
-        };
-        if let Err(error) = self.channel.send(&Message::Ready { taken }, &[]) {
-            return gone(error);
-        }
+        // What cannot be sent any more is no reason to end yet: why not may have been said.
+        let _ = self.channel.send(&Message::Ready { taken }, &[]);
         loop {
             match self.channel.receive() {
                 Ok((Message::State(name), bytes)) => store.take_over(&name, &bytes),
                 Ok((Message::Over, _)) => return Ok(()),
                 Ok((other, _)) => return Err(other.unexpected()),
-                Err(error) => return gone(error),
+                Err(error) => return self.is_alone(error),
             }
         }
     }
 
-    /// Says that this process serves, and waits until the one before has heard it.
+    /// Whether the line is at an end because the process before is.
+    ///
+    /// # Errors
+    /// It is not: that one serves on.
+    fn is_alone(&self, error: io::Error) -> io::Result<()> {
+        if error.kind() != io::ErrorKind::UnexpectedEof || !self.channel.peer_has_ended() {
+            return Err(error);
+        }
+        tracing::warn!("the process before has ended; its last state is lost");
+        Ok(())
+    }
+
+    /// Says that this process serves, and waits until the one before has heard it. What comes back closes when that one
+    /// has ended.
     ///
     /// # Errors
     /// The one before serves on, and this one is to end.
-    pub(crate) fn serving(mut self) -> io::Result<()> {
+    pub(crate) fn serving(mut self) -> io::Result<UnixStream> {
         self.channel.until(Instant::now() + PATIENCE);
-        let heard = self.channel.send(&Message::Serving, &[]);
-        match heard.and_then(|()| self.channel.receive()) {
-            Ok((Message::Released, _)) => Ok(()),
-            Ok((other, _)) => Err(other.unexpected()),
-            Err(error) => {
-                tracing::warn!(%error, "the process before does not say that it ends");
-                Ok(())
-            }
+        let _ = self.channel.send(&Message::Serving, &[]);
+        match self.channel.receive() {
+            Ok((Message::Released, _)) => {}
+            Ok((other, _)) => return Err(other.unexpected()),
+            Err(error) => self.is_alone(error)?,
         }
+        Ok(self.channel.into_line())
     }
 
     /// Says why this process will not serve.

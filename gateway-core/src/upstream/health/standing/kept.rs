@@ -7,9 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::{Ejection, LastCheck, Standing};
 
 /// A standing in a moment. Times are told in milliseconds from then on, or back.
-#[derive(Serialize, Deserialize)]
+#[derive(Default, Serialize, Deserialize)]
 #[serde(default)]
-#[derive(Default)]
 pub(in crate::upstream) struct Kept {
     was_usable: bool,
     since_ms_ago: Option<u64>,
@@ -56,6 +55,11 @@ impl Standing {
             ejections: self.ejections,
             back_ms_ago: self.back.map(ago),
         }
+    }
+
+    /// Takes over what admin calls have changed.
+    pub(in crate::upstream) fn override_as(&mut self, kept: &Kept) {
+        (self.drained, self.weight) = (kept.drained, kept.weight);
     }
 
     pub(in crate::upstream) fn of(kept: Kept, now: Instant) -> Self {
