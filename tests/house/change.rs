@@ -26,12 +26,6 @@ struct House {
     traffic: Program,
 }
 
-/// The address in a line of the log.
-fn address(line: &str) -> SocketAddr {
-    let line: Value = serde_json::from_str(line).expect("it is JSON");
-    line["address"].as_str().and_then(|text| text.parse().ok()).expect("it has an address")
-}
-
 fn origin() -> Origin {
     static PIECE: [u8; 64 << 10] = [b'x'; 64 << 10];
     Origin::scripted(|exchange| {
@@ -56,9 +50,9 @@ impl House {
         let installed = Installed::new(&config(endpoints, 0));
         certify(&installed, &certificates[0]);
         let mut process = installed.run(&[]);
-        let admin = address(&process.await_line("admin calls are answered"));
-        let public = address(&process.await_line("listening")).to_string();
-        let secured = address(&process.await_line("listening")).to_string();
+        let admin = process.await_address("admin calls are answered");
+        let public = process.await_address("listening").to_string();
+        let secured = process.await_address("listening").to_string();
         let (ca, length) = (authority.authority().display().to_string(), LONG.to_string());
         let turns = turns.to_string();
         let words = ["--http", &public, "--tls", &secured, "--ca", &ca, "--grpc", &public];

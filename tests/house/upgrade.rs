@@ -21,12 +21,6 @@ struct Run {
     installed: Installed,
 }
 
-/// The address in a line of the log.
-fn address(line: &str) -> SocketAddr {
-    let line: Value = serde_json::from_str(line).expect("it is JSON");
-    line["address"].as_str().and_then(|text| text.parse().ok()).expect("it has an address")
-}
-
 /// A config whose answers have this text, with more behind it.
 fn saying(text: &str, more: &str) -> String {
     format!(
@@ -44,8 +38,8 @@ impl Run {
 
     fn of(installed: Installed, more: &[&str]) -> Self {
         let mut process = installed.run(more);
-        let admin = address(&process.await_line("admin calls are answered"));
-        let public = address(&process.await_line("listening"));
+        let admin = process.await_address("admin calls are answered");
+        let public = process.await_address("listening");
         Self { process, admin, public, installed }
     }
 
@@ -367,7 +361,7 @@ fn a_process_that_somebody_else_started_takes_over_at_the_upgrade_socket() {
     assert!(door.exists(), "what is left of it is in nobody's way");
     run.installed.configure(&with_a_door("alone"));
     let mut alone = run.installed.run(&[]);
-    let public = address(&alone.await_line("listening"));
+    let public = alone.await_address("listening");
     let answer = Client::connect(public).send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").response();
     assert_eq!(answer.text(), "alone");
 }

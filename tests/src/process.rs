@@ -1,6 +1,7 @@
 //! The stock binary as a process.
 
 use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
@@ -105,6 +106,17 @@ impl Process {
                 return line;
             }
         }
+    }
+
+    /// The address that stands in the next line with this text.
+    ///
+    /// # Panics
+    /// None comes, or it has none.
+    #[track_caller]
+    pub fn await_address(&mut self, text: &str) -> SocketAddr {
+        let line = self.await_line(text);
+        let told: serde_json::Value = serde_json::from_str(&line).expect("it is JSON");
+        told["address"].as_str().and_then(|text| text.parse().ok()).expect("it has an address")
     }
 
     /// Its number.

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -102,10 +102,12 @@ async fn connection(
     state: Arc<State>,
     caller: Caller,
 ) {
-    let _open = Open::of(&state);
+    let counted = state.clone();
+    let _open = Counted::by(&counted.admin_connections);
     let service = service_fn(move |request| {
         let (state, caller) = (state.clone(), caller.clone());
         async move {
+            let _call = Counted::by(&state.admin_calls);
             let mut reply = answer(&request, &state, &caller).await;
             if state.is_handed_over() {
                 // Whoever comes again finds the process that follows.
@@ -126,19 +128,19 @@ async fn connection(
     }
 }
 
-/// A connection that is open.
-struct Open(Arc<State>);
+/// Counts until it is gone.
+struct Counted<'a>(&'a AtomicUsize);
 
-impl Open {
-    fn of(state: &Arc<State>) -> Self {
-        state.admin_connections.fetch_add(1, Ordering::AcqRel);
-        Self(state.clone())
+impl<'a> Counted<'a> {
+    fn by(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::AcqRel);
+        Self(count)
     }
 }
 
-impl Drop for Open {
+impl Drop for Counted<'_> {
     fn drop(&mut self) {
-        self.0.admin_connections.fetch_sub(1, Ordering::AcqRel);
+        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

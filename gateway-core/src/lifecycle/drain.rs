@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::os::unix::net::UnixStream;
 use std::sync::PoisonError;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,8 @@ use crate::listener::parting;
 const IDLE_GRACE: Duration = Duration::from_secs(2);
 /// How long requests that were cut may take to be answered and recorded.
 const LAST_ANSWERS: Duration = Duration::from_millis(250);
+/// How long admin calls may take to be answered in the end.
+const LAST_CALLS: Duration = Duration::from_secs(2);
 const STEP: Duration = Duration::from_millis(20);
 
 /// How a drain ended.
@@ -67,11 +69,15 @@ pub(super) fn drain(state: &State, limit: Duration, hurry: &watch::Receiver<bool
         }
         thread::sleep(STEP);
     }
-    // Whoever has asked for it hears so.
+    // Whoever has asked for it hears so: first the answer is made, and then it is sent.
     let since = Instant::now();
-    while state.admin_connections.load(Ordering::Acquire) > 0 && since.elapsed() < LAST_ANSWERS {
-        thread::sleep(STEP);
-    }
+    let waits = |count: &AtomicUsize, longest: Duration| {
+        while count.load(Ordering::Acquire) > 0 && since.elapsed() < longest {
+            thread::sleep(STEP);
+        }
+    };
+    waits(&state.admin_calls, LAST_CALLS);
+    waits(&state.admin_connections, since.elapsed() + LAST_ANSWERS);
     await_before(state, began + limit, hurry);
     tracing::info!("drained");
     DrainOutcome::Complete

@@ -1,6 +1,7 @@
 //! Start, serve, drain, end.
 
 mod activation;
+mod choose;
 mod drain;
 mod handover;
 mod start;
@@ -26,11 +27,11 @@ use crate::snapshot::SnapshotHandle;
 use crate::telemetry::Telemetry;
 use crate::upstream::Watch;
 
+pub(crate) use choose::{start, start_or_fall_back};
 pub use drain::DrainOutcome;
 use handover::LastUpgrade;
 pub(crate) use handover::Successor;
 pub use handover::{UpgradeError, Upgraded};
-pub(crate) use start::{start, start_or_fall_back};
 pub(crate) use supervise::{is_supervisor, supervise};
 
 /// Why a gateway does not start.
@@ -87,8 +88,9 @@ pub(crate) struct State {
     admin: Mutex<Option<(AdminAddress, OwnedFd)>>,
     /// Admin calls are answered; where not, they wait.
     pub(crate) admin_accepts: watch::Sender<bool>,
-    /// How many connections to it are open.
+    /// How many connections to it are open, and how many calls are being answered.
     pub(crate) admin_connections: AtomicUsize,
+    pub(crate) admin_calls: AtomicUsize,
     pub(crate) notify: Notify,
     /// What whoever runs the gateway was asked for at the admin address.
     pub(crate) asked: watch::Sender<Option<Asked>>,
