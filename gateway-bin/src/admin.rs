@@ -5,9 +5,9 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use gateway_core::EXIT_FAILED;
 use gateway_core::admin::{Answer, Client};
 use gateway_core::config::{AdminAddress, Secret};
+use gateway_core::{EXIT_CONFIG, EXIT_FAILED};
 use serde_json::Value;
 
 #[derive(Args)]
@@ -60,5 +60,7 @@ impl Admin {
 /// Says why a call was refused.
 pub(crate) fn refused(answer: &Answer, body: &Value) -> ExitCode {
     eprintln!("{}: {}", answer.status, body["detail"].as_str().unwrap_or("no detail"));
-    ExitCode::from(EXIT_FAILED)
+    // What cannot be asked for is an error of the command line.
+    let of_command = answer.status == http::StatusCode::BAD_REQUEST;
+    ExitCode::from(if of_command { EXIT_CONFIG } else { EXIT_FAILED })
 }

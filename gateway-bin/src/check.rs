@@ -28,7 +28,7 @@ pub(crate) struct Check {
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
-    /// One fault a line
+    /// Lines to read
     Text,
     /// One JSON object
     Json,

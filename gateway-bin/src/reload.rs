@@ -84,6 +84,9 @@ impl Reload {
             }
             if told["revision"]["number"] == *number {
                 writeln!(stdout(), "revision {number} takes all requests")?;
+                if told["last_reload"]["enough_requests"] == false {
+                    eprintln!("there were too few requests to tell whether it does worse");
+                }
                 return Ok(ExitCode::SUCCESS);
             }
             let why = told["last_reload"]["discarded"].as_str();

@@ -57,7 +57,11 @@ fn text(status: &Value) -> String {
     if number("requests_in_flight") > 0 {
         lines.push(format!("the oldest request has taken {} ms", number("oldest_request_ms")));
     }
-    for listener in status["listeners"].as_array().into_iter().flatten() {
+    if status["before_drains"] == true {
+        lines.push("the process before still drains".to_owned());
+    }
+    let is_open = |listener: &&Value| listener["address"].is_string();
+    for listener in status["listeners"].as_array().into_iter().flatten().filter(is_open) {
         lines.push(format!(
             "listener {} at {}",
             word(&listener["name"]),

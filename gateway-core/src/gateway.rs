@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal as PassedOn;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -10,7 +11,7 @@ use tokio::sync::watch;
 
 use crate::config::{AdminConfig, Faults, Loaded};
 use crate::lifecycle::{
-    self, Asked, DrainOutcome, Origins, Running, StartError, Successor, is_supervisor,
+    self, Asked, DrainOutcome, Origins, Running, StartError, Successor, UpgradeError, is_supervisor,
 };
 use crate::notify::Notify;
 use crate::plugin::{Plugin, Registry, Spec};
@@ -203,6 +204,9 @@ fn failed(error: &dyn std::fmt::Display) -> ExitCode {
     ExitCode::from(EXIT_FAILED)
 }
 
+/// Signals that come together are one: of a terminal to a group of processes, and passed on by another of them.
+const SAME_SIGNAL: Duration = Duration::from_millis(100);
+
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -241,7 +245,11 @@ impl Signals {
                 }
                 _ = self.reopen.recv() => running.reopen_logs(),
                 _ = self.upgrade.recv() => {
-                    tokio::task::spawn_blocking(move || state.upgrade().is_ok());
+                    tokio::task::spawn_blocking(move || {
+                        if let Err(UpgradeError::NotNow(why)) = state.upgrade() {
+                            tracing::error!(why, "no upgrade now");
+                        }
+                    });
                 }
             }
         }
@@ -254,6 +262,20 @@ impl Signals {
         let hurry = watch::Sender::new(false);
         let told = hurry.subscribe();
         let state = running.state().clone();
+        let (mut told_before, mut passed) = (Instant::now(), false);
+        // Whoever tells one that has handed over to end means the process that serves; and a terminal tells all.
+        let mut end = |passed_on: Option<PassedOn>| {
+            // The process before passes on what it may have been told together with this one.
+            if told_before.elapsed() < SAME_SIGNAL && state.is_before_there() {
+                return;
+            }
+            told_before = Instant::now();
+            if state.is_handed_over() && !std::mem::replace(&mut passed, true) {
+                passed_on.into_iter().for_each(|signal| state.pass_on(signal));
+            } else {
+                hurry.send_replace(true);
+            }
+        };
         let mut drained = tokio::task::spawn_blocking(move || running.drain(limit, told));
         loop {
             tokio::select! {
@@ -263,8 +285,8 @@ impl Signals {
                     Ok(DrainOutcome::Deserted(_)) => ExitCode::from(EXIT_FAILED),
                     Err(error) => failed(&error),
                 },
-                _ = self.terminate.recv() => { hurry.send_replace(true); }
-                _ = self.interrupt.recv() => { hurry.send_replace(true); }
+                _ = self.terminate.recv() => end(Some(PassedOn::TERM)),
+                _ = self.interrupt.recv() => end(None),
                 // Whoever sends these means the process that serves by now, if there is one.
                 _ = self.hangup.recv() => state.pass_on(PassedOn::HUP),
                 _ = self.reopen.recv() => {

@@ -714,3 +714,24 @@ fn the_schema_accepts_the_stock_config_and_refuses_one_with_faults() {
         assert!(!violations(&schema, &json(&broken)).is_empty(), "{after}");
     }
 }
+
+#[test]
+fn a_config_that_is_no_yaml_keeps_nobody_from_calling_the_gateway() {
+    let config =
+        saying("x").replace("\"127.0.0.1:0\", token: {file: token}", "\"unix:DIR/admin.sock\"");
+    let folder = folder(&config);
+    let file = folder.path().join("gateway.yaml");
+    let mut process = Process::start(&["run", "-c", &file.display().to_string()]);
+    process.await_line("admin calls are answered");
+    std::fs::write(&file, std::fs::read_to_string(&file).expect("it is there") + "a: [b\n")
+        .expect("it can be written");
+
+    assert_eq!(code(&gateway(&folder, &["status"])), 0);
+    let refused = gateway(&folder, &["reload"]);
+    assert_eq!(code(&refused), 2);
+    assert!(stderr(&refused).contains("not YAML"), "{}", stderr(&refused));
+    process.await_line("reload refused");
+    assert_eq!(code(&gateway(&folder, &["reload", "--canary", "100%"])), 2);
+    assert_eq!(code(&gateway(&folder, &["drain"])), 0);
+    assert!(process.wait().success());
+}

@@ -140,7 +140,9 @@ fn an_upgrade_that_fails_leaves_the_main_process_what_it_is() {
     eventually("it has failed", failed);
     let state = unit.tell("state");
     assert_eq!((&state["main"], &state["state"]), (&before["main"], &"active".into()), "{state:#}");
-    assert_eq!((&state["heard"], &state["ended"]), (&before["heard"], &before["ended"]));
+    assert_eq!(state["ended"], before["ended"]);
+    let status = state["status"].as_str().unwrap_or_default();
+    assert!(status.contains("the last upgrade failed: the other process ended"), "{status}");
 }
 
 #[test]

@@ -528,9 +528,60 @@ fn what_was_rolled_back_to_is_in_force_after_an_upgrade_too() {
     // And again: the process that follows knows it as well as the one before did.
     run.upgrade();
     assert_eq!(run.get().text(), "one");
-    assert_eq!(run.call("POST", "/reload").status, 200);
+    // With faults, and as they were, the files do not count; what they say since does.
+    run.installed.configure("version: 2");
     run.upgrade();
-    assert_eq!((run.get().text(), &run.status()["last_reload"]), ("two".to_owned(), &Value::Null));
+    assert_eq!(run.get().text(), "one");
+    run.installed.configure(&config("three"));
+    run.upgrade();
+    assert_eq!(
+        (run.get().text(), &run.status()["last_reload"]),
+        ("three".to_owned(), &Value::Null)
+    );
+}
+
+#[test]
+fn what_a_start_fell_back_to_is_left_with_the_next_upgrade() {
+    let config = |text: &str| {
+        saying(text, "reload: {history: {folder: kept}}\n").replace("s3cret", "{file: token}")
+    };
+    let installed = Installed::new(&config("one"));
+    fs::write(installed.path("token"), "s3cret").expect("it can be written");
+    let mut first = installed.run(&[]);
+    first.await_line("listening");
+    first.signal("TERM");
+    assert!(first.wait().success());
+    installed.configure("version: 2");
+    let history = installed.path("kept").display().to_string();
+    let run = Run::of(installed, &["--last-good", &history]);
+    assert_eq!(run.get().text(), "one");
+    let why = run.fail();
+    assert!(why.contains("version"), "{why}");
+
+    run.installed.configure(&config("two"));
+    run.upgrade();
+    assert_eq!(run.get().text(), "two");
+}
+
+#[test]
+fn a_signal_to_end_means_whoever_serves_by_now() {
+    let origin = Origin::scripted(|exchange| {
+        thread::sleep(Duration::from_millis(1500));
+        exchange.write("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nlate")
+    });
+    let more = format!("upstreams: [{{name: origin, endpoints: [\"{}\"]}}]\n", origin.address());
+    let config = saying("x", &more).replace("reply: {body: x}", "upstream: origin");
+    let mut run = Run::start(&config);
+    let mut slow = Client::connect(run.public);
+    slow.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    thread::sleep(Duration::from_millis(200));
+    run.upgrade();
+    thread::sleep(Duration::from_millis(200));
+    // As a script does that knows the number of the process that it has started.
+    run.process.signal("TERM");
+    assert_eq!(slow.response().text(), "late");
+    assert!(run.process.wait().success());
+    eventually("both have ended", || run.installed.processes().is_empty());
 }
 
 #[test]

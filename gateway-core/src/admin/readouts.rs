@@ -93,6 +93,7 @@ fn status(state: &State, snapshot: &Snapshot) -> Value {
     });
     json!({
         "ready": state.is_ready(),
+        "before_drains": state.is_before_there(),
         "version": env!("CARGO_PKG_VERSION"),
         "pid": std::process::id(),
         "uptime_ms": u64::try_from(state.started.elapsed().as_millis()).unwrap_or(u64::MAX),

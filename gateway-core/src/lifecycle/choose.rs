@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::handover::{Predecessor, is_to_take_over};
+use super::handover::{Kept, Predecessor, is_to_take_over};
 use super::start::start_with;
 use super::{Origins, Running, StartError};
 use crate::config::Loaded;
@@ -27,24 +27,30 @@ fn meet_and_start(
     origins: Origins,
     before: &mut Option<Predecessor>,
 ) -> Result<Running, StartError> {
-    let mut kept = before.as_ref().and_then(Predecessor::kept);
-    let mut loaded = None;
-    if kept.is_none() {
-        let read = builder.load()?;
-        if before.is_none() {
-            *before = at_the_door(&read)?;
-            kept = before.as_ref().and_then(Predecessor::kept);
-        }
-        loaded = Some(read);
+    let read = builder.load();
+    if let (None, Ok(read)) = (&before, &read) {
+        *before = at_the_door(read)?;
     }
-    // An upgrade changes the program, and not what was rolled back to.
-    let (loaded, instead) = match (&kept, loaded) {
-        (Some((history, entry)), _) => {
-            let loaded = builder.load_from(&Source::Kept(History::new(history), *entry))?;
-            (loaded, Some(Instead { history, entry: *entry, why: None }))
+    let Some(Kept { history, entry, from }) = before.as_ref().and_then(Predecessor::kept) else {
+        return start_with(builder, &read?, None, origins, before);
+    };
+    // An upgrade changes the program, and not what was rolled back to, unless the source says something else since.
+    let (loaded, instead) = match read {
+        Ok(read) if Some(&read.digest) != from.as_ref() => {
+            tracing::info!(
+                entry,
+                "the config has changed since it was rolled back, and counts again"
+            );
+            (read, None)
         }
-        (None, Some(loaded)) => (loaded, None),
-        (None, None) => (builder.load()?, None),
+        _ => {
+            tracing::warn!(
+                entry,
+                "what was rolled back to stays in force, not what the config's files say"
+            );
+            let loaded = builder.load_from(&Source::Kept(History::new(&history), entry))?;
+            (loaded, Some(Instead { history: &history, entry, from, why: None }))
+        }
     };
     start_with(builder, &loaded, instead, origins, before)
 }
@@ -63,6 +69,8 @@ pub(super) fn no_hand_over(source: std::io::Error) -> StartError {
 pub(super) struct Instead<'a> {
     pub(super) history: &'a Path,
     pub(super) entry: u64,
+    /// What the source said when it was rolled back to, if it was.
+    pub(super) from: Option<String>,
     /// What is wrong with what the source says, if that is why.
     pub(super) why: Option<&'a StartError>,
 }
@@ -98,7 +106,7 @@ pub(crate) fn start_or_fall_back(
                 return Err(no_hand_over(std::io::Error::other(why)));
             }
             let (history, entry) = (history.folder(), entry.number);
-            let instead = Some(Instead { history, entry, why: Some(&first) });
+            let instead = Some(Instead { history, entry, from: None, why: Some(&first) });
             start_with(builder, &loaded, instead, origins.clone(), &mut None)
         });
         match started {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use super::State;
+use super::{ENDED_WELL, State};
 use crate::listener::parting;
 
 /// How long an idle connection is left open once a drain has begun. A client that is just sending
@@ -51,14 +51,15 @@ pub(super) fn drain(state: &State, limit: Duration, hurry: &watch::Receiver<bool
             cut_requests(state);
             return DrainOutcome::Cut(cut);
         }
-        if state.follower_ended.load(Ordering::Acquire) {
-            let cut = state.connections.open();
-            tracing::error!(
-                connections = cut,
-                "drain ended, so that somebody can see that nobody serves"
-            );
-            cut_requests(state);
-            return DrainOutcome::Deserted(cut);
+        match state.follower_ended.load(Ordering::Acquire) {
+            0 => {}
+            how => {
+                let cut = state.connections.open();
+                tracing::warn!(connections = cut, "drain ended: no process serves any more");
+                cut_requests(state);
+                let is_well = how == ENDED_WELL;
+                return if is_well { DrainOutcome::Cut(cut) } else { DrainOutcome::Deserted(cut) };
+            }
         }
         if waited >= IDLE_GRACE.min(limit / 2) && !*state.idle.borrow() {
             state.idle.send_replace(true);
@@ -86,20 +87,19 @@ pub(super) fn drain(state: &State, limit: Duration, hurry: &watch::Receiver<bool
 /// Waits for the process before to have drained, too: whoever waits for this one cuts what is left when it ends.
 fn await_before(state: &State, until: Instant, hurry: &watch::Receiver<bool>) {
     let line = state.line_before.lock().unwrap_or_else(PoisonError::into_inner).take();
-    let Some(mut line) = line else { return };
-    if line.set_nonblocking(true).is_err() {
-        return;
-    }
-    // Nothing is said on it any more.
-    let is_open = |line: &mut UnixStream| {
-        line.read(&mut [0]).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
-    };
-    if is_open(&mut line) {
+    let Some(line) = line else { return };
+    if is_open(&line) {
         tracing::info!("waiting for the process before, which still drains");
     }
-    while is_open(&mut line) && Instant::now() < until && !*hurry.borrow() {
+    while is_open(&line) && Instant::now() < until && !*hurry.borrow() {
         thread::sleep(STEP);
     }
+}
+
+/// Whether the process at the other end is there. Nothing is said on the line any more.
+pub(super) fn is_open(mut line: &UnixStream) -> bool {
+    let would_wait = |error: &std::io::Error| error.kind() == std::io::ErrorKind::WouldBlock;
+    line.set_nonblocking(true).is_ok() && line.read(&mut [0]).is_err_and(|error| would_wait(&error))
 }
 
 /// Serves on while whoever sends requests here finds out that others are to have them.

@@ -12,7 +12,7 @@ mod worker;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -61,6 +61,10 @@ pub(crate) struct Origins {
     pub(crate) notify: Notify,
 }
 
+/// How a process that follows has ended; 0 while it has not.
+const ENDED_WELL: u8 = 1;
+const ENDED_BADLY: u8 = 2;
+
 /// What a running gateway's parts are told, and what they tell.
 pub(crate) struct State {
     pub(crate) snapshots: SnapshotHandle,
@@ -79,7 +83,7 @@ pub(crate) struct State {
     /// The process that serves in place of this one, where its number is known; 0 before.
     follower: AtomicU32,
     /// It was started by this one, and has ended while this one drains.
-    follower_ended: Arc<AtomicBool>,
+    follower_ended: Arc<AtomicU8>,
     /// Open until this process ends: the one that follows waits for that when it ends itself.
     line_after: Mutex<Option<UnixStream>>,
     /// Closes when the process before has ended.
@@ -124,6 +128,12 @@ impl State {
     /// Whether another process serves in place of this one.
     pub(crate) fn is_handed_over(&self) -> bool {
         self.reloader.handed_over.load(Ordering::Acquire)
+    }
+
+    /// Whether the process before still drains.
+    pub(crate) fn is_before_there(&self) -> bool {
+        let line = self.line_before.lock().unwrap_or_else(PoisonError::into_inner);
+        line.as_ref().is_some_and(drain::is_open)
     }
 
     /// Passes a signal on to the process that serves in place of this one, if it is known.

@@ -16,7 +16,7 @@ use crate::admin::{self, Admin};
 use crate::config::{AdminConfig, Fault, Loaded};
 use crate::listener::{Acceptor, Accepts, Sockets};
 use crate::proxy::Shared;
-use crate::reload::{Builder, LOOK, LastReload, Reloader};
+use crate::reload::{Builder, InForce, LOOK, LastReload, Reloader, RolledBack};
 use crate::snapshot::SnapshotHandle;
 use crate::telemetry::{ReloadOutcome, Telemetry, UpgradeOutcome};
 use crate::upstream::Watch;
@@ -34,6 +34,7 @@ pub(super) fn start_with(
     }
     let system = |what| move |source| StartError::System { what, source };
     let server = &loaded.config.server;
+    builder.surroundings(loaded)?;
     let door = server.upgrade_socket.as_deref().map(Door::make).transpose();
     let door = door.map_err(system("server.upgrade_socket"))?;
     if let Some(before) = before {
@@ -48,7 +49,6 @@ pub(super) fn start_with(
     {
         tracing::info!("the config is another one than that of the process before");
     }
-    builder.surroundings(loaded)?;
     let config = snapshot.config.clone();
     let workers = crate::reload::workers(&config);
     let sockets = Arc::<Sockets>::default();
@@ -86,13 +86,17 @@ pub(super) fn start_with(
         runtime: runtime.clone(),
         telemetry: telemetry.clone(),
         notify: origins.notify,
-        last: Mutex::new(instead.map(|Instead { history, entry, why }| {
+        last: Mutex::new(instead.map(|Instead { history, entry, from, why }| {
             let faults = match why {
                 Some(StartError::Config(faults)) => faults.iter().cloned().collect(),
                 Some(other) => vec![Fault::of_file("config", other.to_string())],
                 None => Vec::new(),
             };
-            LastReload::now(why.is_none(), faults, Some((history.to_owned(), entry)))
+            // What it fell back to lasts until what the source says can be started with.
+            let rolled_back =
+                why.is_none().then(|| RolledBack { history: history.to_owned(), from });
+            let in_force = InForce { history_entry: Some(entry), rolled_back };
+            LastReload::now(why.is_none(), faults, in_force)
         })),
         trial: Mutex::default(),
         handed_over: AtomicBool::new(false),

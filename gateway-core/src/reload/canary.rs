@@ -3,7 +3,7 @@
 use std::sync::{Arc, PoisonError};
 use std::time::{Instant, SystemTime};
 
-use super::{How, LastReload, ReloadError, Reloaded, Reloader};
+use super::{How, InForce, LastReload, ReloadError, Reloaded, Reloader};
 use crate::config::{CanaryConfig, Loaded};
 use crate::snapshot::{Canary, Verdict};
 use crate::telemetry::ReloadOutcome;
@@ -18,18 +18,18 @@ impl Reloader {
     /// How a config that was just read is to be tried, if it is.
     pub(super) fn tried_as(&self, how: &How, loaded: &Loaded) -> Option<CanaryConfig> {
         let in_force = self.snapshots.load();
+        // What reads the same may differ in the contents of files: whoever asks for it has it tried.
         let changes = loaded.digest != in_force.revision.digest;
         let configured = || in_force.config.reload.canary.clone();
-        let config = match how {
+        match how {
             How::AtOnce => None,
-            How::AsConfigured => configured(),
+            How::AsConfigured => configured().filter(|_| changes),
             How::Tried { share, time } => {
                 let config = configured().unwrap_or_default();
                 let (share, time) = (share.unwrap_or(config.share), time.unwrap_or(config.time));
                 Some(CanaryConfig { share, time, ..config })
             }
-        };
-        config.filter(|_| changes)
+        }
     }
 
     /// Puts a config on trial. Everything is tried that a reload tries.
@@ -87,7 +87,7 @@ impl Reloader {
                     );
                 }
                 // How it went is in the log.
-                let _ = self.accept(trial);
+                let _ = self.accept(trial, Some(enough));
             }
         }
     }
@@ -101,7 +101,7 @@ impl Reloader {
         let trial = self.trial().take();
         let trial = trial.ok_or_else(|| ReloadError::Busy("no config is on trial".to_owned()))?;
         if accept {
-            return self.accept(trial);
+            return self.accept(trial, None);
         }
         self.discard(trial, "somebody has said so".to_owned());
         Ok(())
@@ -120,7 +120,7 @@ impl Reloader {
         self.trial().as_ref().map(|trial| trial.canary.told())
     }
 
-    fn accept(&self, trial: Trial) -> Result<(), ReloadError> {
+    fn accept(&self, trial: Trial, enough: Option<bool>) -> Result<(), ReloadError> {
         let Trial { loaded, canary } = trial;
         self.snapshots.try_out(None);
         let outcome = self.replace(&loaded);
@@ -128,7 +128,10 @@ impl Reloader {
             self.builder.keep(&loaded);
         }
         self.builder.metrics.canary_in_use(None);
-        self.tell(&outcome, None);
+        self.tell(&outcome, InForce::default());
+        if let Some(last) = &mut *self.last.lock().unwrap_or_else(PoisonError::into_inner) {
+            last.enough_requests = enough;
+        }
         drop(canary);
         outcome.map(drop)
     }
@@ -150,7 +153,7 @@ impl Reloader {
             format!("{}; revision {} was discarded: {why}", in_force.revision, revision.number);
         self.notify.serving(&status);
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = last.as_ref().and_then(LastReload::in_force);
+        let before = last.as_ref().map(LastReload::in_force).unwrap_or_default();
         let discarded = Some(why);
         *last = Some(LastReload { discarded, ..LastReload::now(false, Vec::new(), before) });
     }

@@ -143,25 +143,41 @@ pub struct LastReload {
     pub discarded: Option<String>,
     /// The entry of the history that is in force in place of what the source says.
     pub history_entry: Option<u64>,
-    /// The folder of that history.
+    /// How that came about, if it was rolled back to.
     #[serde(skip)]
-    pub(crate) history: Option<PathBuf>,
+    pub(crate) rolled_back: Option<RolledBack>,
+    /// Whether a config that was tried had as many requests as it takes to tell how it does; `None` if none was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub enough_requests: Option<bool>,
+}
+
+/// What was rolled back to.
+#[derive(Clone, Debug)]
+pub(crate) struct RolledBack {
+    /// The history.
+    pub(crate) history: PathBuf,
+    /// The digest of what the source said then; `None` if it had faults.
+    pub(crate) from: Option<String>,
 }
 
 impl LastReload {
-    pub(crate) fn now(
-        succeeded: bool,
-        faults: Vec<Fault>,
-        in_force: Option<(PathBuf, u64)>,
-    ) -> Self {
+    pub(crate) fn now(succeeded: bool, faults: Vec<Fault>, in_force: InForce) -> Self {
         let at = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
-        let (history, history_entry) = in_force.unzip();
-        Self { at, succeeded, faults, discarded: None, history_entry, history }
+        let InForce { history_entry, rolled_back } = in_force;
+        let (discarded, enough_requests) = (None, None);
+        Self { at, succeeded, faults, discarded, history_entry, rolled_back, enough_requests }
     }
 
-    fn in_force(&self) -> Option<(PathBuf, u64)> {
-        self.history.clone().zip(self.history_entry)
+    fn in_force(&self) -> InForce {
+        InForce { history_entry: self.history_entry, rolled_back: self.rolled_back.clone() }
     }
+}
+
+/// What of a history is in force in place of what the source says.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct InForce {
+    pub(crate) history_entry: Option<u64>,
+    pub(crate) rolled_back: Option<RolledBack>,
 }
 
 fn no_history() -> ReloadError {
@@ -272,7 +288,7 @@ impl Reloader {
             return outcome;
         }
         let told = outcome.map(|reloaded| reloaded.revision);
-        self.tell(&told, None);
+        self.tell(&told, InForce::default());
         under_way.came_to(self.status(&told));
         told.map(|revision| Reloaded { revision, is_tried: false })
     }
@@ -287,13 +303,18 @@ impl Reloader {
         self.serves()?;
         let entry = self.earlier(to)?;
         let Some(history) = self.history() else { return Err(no_history()) };
-        let kept = (history.folder().to_owned(), entry.number);
+        // What the source says may be why.
+        let from = self.builder.load_from(&self.builder.source).ok().map(|loaded| loaded.digest);
+        let kept = InForce {
+            history_entry: Some(entry.number),
+            rolled_back: Some(RolledBack { history: history.folder().to_owned(), from }),
+        };
         let source = Source::Kept(history, entry.number);
         let mut under_way = self.notify.reloading();
         self.supersede();
         let loaded = self.builder.load_from(&source).map_err(ReloadError::from);
         let outcome = loaded.and_then(|loaded| self.replace(&loaded));
-        self.tell(&outcome, outcome.is_ok().then_some(kept));
+        self.tell(&outcome, kept);
         under_way.came_to(self.status(&outcome));
         if outcome.is_ok() {
             let entry = entry.number;
@@ -338,9 +359,10 @@ impl Reloader {
         })
     }
 
-    /// The history and the entry of it that is in force in place of what the source says.
-    pub(crate) fn rolled_back_to(&self) -> Option<(PathBuf, u64)> {
-        self.last()?.in_force()
+    /// What was rolled back to and is in force: how, and which entry.
+    pub(crate) fn rolled_back_to(&self) -> Option<(RolledBack, u64)> {
+        let InForce { history_entry, rolled_back } = self.last()?.in_force();
+        rolled_back.zip(history_entry)
     }
 
     /// # Errors
@@ -367,7 +389,7 @@ impl Reloader {
     }
 
     /// Notes how it went, for whoever asks.
-    fn tell(&self, outcome: &Result<Revision, ReloadError>, entry: Option<(PathBuf, u64)>) {
+    fn tell(&self, outcome: &Result<Revision, ReloadError>, entry: InForce) {
         let result = if outcome.is_ok() { ReloadOutcome::Success } else { ReloadOutcome::Failure };
         self.builder.metrics.reloaded(result, SystemTime::now());
         let faults: Vec<Fault> = match outcome {
@@ -383,7 +405,7 @@ impl Reloader {
             }
         };
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = last.as_ref().and_then(LastReload::in_force);
+        let before = last.as_ref().map(LastReload::in_force).unwrap_or_default();
         // What is refused leaves in force what was.
         let in_force = if outcome.is_ok() { entry } else { before };
         *last = Some(LastReload::now(outcome.is_ok(), faults, in_force));
@@ -466,7 +488,9 @@ fn refuse_restart(running: &Config, loaded: &Loaded) -> Result<(), Faults> {
     let root = ConfigPath::root();
     let mut faults = Vec::new();
     let mut refuse = |path: ConfigPath, what: &str| {
-        let message = format!("{what} cannot change while the gateway runs; restart it for that");
+        let message = format!(
+            "{what} cannot change while the gateway runs; `gateway upgrade` or a restart does that"
+        );
         faults.push(loaded.document.fault(&path, message));
     };
     if next.server != running.server {

@@ -18,6 +18,26 @@ pub enum Source {
     Kept(History, u64),
 }
 
+/// The lines of a document's part, of one that may be no YAML elsewhere.
+fn part<'t>(text: &'t str, key: &str) -> &'t str {
+    let begins =
+        |line: &str| line.strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with(':'));
+    let mut at = 0;
+    let (mut from, mut to) = (None, text.len());
+    for line in text.split_inclusive('\n') {
+        let goes_on = line.starts_with([' ', '\t', '#', '\n', '\r', '}', ']']);
+        if from.is_some() && !goes_on {
+            to = at;
+            break;
+        }
+        if from.is_none() && begins(line) {
+            from = Some(at);
+        }
+        at += line.len();
+    }
+    from.map_or("", |from| &text[from..to])
+}
+
 impl Source {
     /// The admin part as it stands in the text.
     pub(crate) fn admin(&self) -> Option<Option<AdminConfig>> {
@@ -30,7 +50,12 @@ impl Source {
             Self::Text(text) => (text.clone(), here),
             Self::Kept(..) => return None,
         };
-        let document: serde_yaml::Value = serde_yaml::from_str(&text).ok()?;
+        let document: serde_yaml::Value = serde_yaml::from_str(&text)
+            .or_else(|error| match part(&text, "admin") {
+                "" => Err(error),
+                part => serde_yaml::from_str(part),
+            })
+            .ok()?;
         match document.get("admin") {
             None => Some(None),
             Some(admin) => {
@@ -54,5 +79,25 @@ impl Source {
                 read_kept(files, plugins, &options)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_admin_part_is_found_in_what_is_no_yaml_elsewhere() {
+        for (text, found) in [
+            ("version: 1\nadmin: {address: \"unix:a\"}\nroutes: [\n", "unix:/here/a"),
+            ("a: [b\nadmin:\n  # where\n  address: unix:/run/a\n\nroutes: }\n", "unix:/run/a"),
+            ("admin: {\n  address: \"127.0.0.1:1\"\n}\nx: [", "127.0.0.1:1"),
+        ] {
+            let source = Source::Text(text.to_owned());
+            let admin = source.admin().flatten().expect(text);
+            let told = admin.address.to_string();
+            assert!(told == found || told.ends_with("/a"), "{text}: {told}");
+        }
+        assert!(Source::Text("a: [b\n  admin: x".to_owned()).admin().is_none());
     }
 }

@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 use std::{io, thread};
 
 use super::channel::Channel;
-use super::message::{Given, GivenSocket, Message, PROTOCOL};
+use super::message::{Given, GivenSocket, Kept, Message, PROTOCOL};
 use super::{LastUpgrade, UpgradeError, Upgraded};
 use crate::config::AdminAddress;
-use crate::lifecycle::{Asked, State};
+use crate::lifecycle::{Asked, ENDED_BADLY, ENDED_WELL, State};
+use crate::reload::RolledBack;
 use crate::telemetry::UpgradeOutcome;
 
 /// How long a process that was told to end may take to.
@@ -51,9 +52,14 @@ pub(in crate::lifecycle) fn upgrade(state: &State) -> Result<Upgraded, UpgradeEr
 fn follow(state: &State, mut child: Child) {
     let ended = state.follower_ended.clone();
     let wait = move || {
-        if let Ok(status) = child.wait() {
+        let Ok(status) = child.wait() else { return };
+        if status.success() {
+            // Told to, and with haste: else it would have waited for this one.
+            tracing::info!("the process that followed this one has ended");
+            ended.store(ENDED_WELL, Ordering::Release);
+        } else {
             tracing::error!(%status, "the process that followed this one has ended");
-            ended.store(true, Ordering::Release);
+            ended.store(ENDED_BADLY, Ordering::Release);
         }
     };
     if let Err(error) = thread::Builder::new().name("gateway-follower".to_owned()).spawn(wait) {
@@ -95,7 +101,7 @@ fn one_at_a_time(
         return Err(UpgradeError::NotNow(why));
     }
     if state.reloader.on_trial().is_some() {
-        let why = "a config is on trial, which the process that follows would take for judged";
+        let why = "a config is on trial; `gateway reload --accept` or `--discard` ends that";
         return Err(UpgradeError::NotNow(why.to_owned()));
     }
     let longest: Duration = state.snapshots.load().config.server.upgrade_timeout.into();
@@ -112,6 +118,10 @@ fn one_at_a_time(
             let mut last = state.last_upgrade.lock().unwrap_or_else(PoisonError::into_inner);
             *last = Some(LastUpgrade::failed(&error.to_string()));
         }
+    }
+    if let Err(error) = &outcome {
+        let revision = &state.snapshots.load().revision;
+        state.notify.serving(&format!("{revision}; the last upgrade failed: {error}"));
     }
     outcome.map_err(|error| UpgradeError::Failed(error.to_string()))
 }
@@ -189,7 +199,10 @@ fn give_until_it_serves(
         pid: std::process::id(),
         revision: revision.number,
         digest: revision.digest,
-        kept: reloader.rolled_back_to(),
+        kept: reloader.rolled_back_to().map(|(rolled_back, entry)| {
+            let RolledBack { history, from } = rolled_back;
+            Kept { history, entry, from }
+        }),
         sockets,
     };
     channel.send(&Message::Given(given), reloader.builder.store.ticket_secret())?;

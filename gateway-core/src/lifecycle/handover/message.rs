@@ -44,10 +44,19 @@ pub(super) struct Given {
     pub(super) pid: u32,
     pub(super) revision: u64,
     pub(super) digest: String,
-    /// What is in force is this entry of this history, not what the source says.
-    pub(super) kept: Option<(PathBuf, u64)>,
+    /// What is in force was rolled back to, and is not what the source says.
+    pub(super) kept: Option<Kept>,
     /// In the order of their descriptors.
     pub(super) sockets: Vec<GivenSocket>,
+}
+
+/// An entry of a history that is in force.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(in crate::lifecycle) struct Kept {
+    pub(in crate::lifecycle) history: PathBuf,
+    pub(in crate::lifecycle) entry: u64,
+    /// The digest of what the source said when it was rolled back to; none if it had faults.
+    pub(in crate::lifecycle) from: Option<String>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

@@ -11,6 +11,7 @@ use std::time::SystemTime;
 
 pub(super) use door::Door;
 pub(super) use give::upgrade;
+pub(super) use message::Kept;
 pub(crate) use successor::{Successor, is_to_take_over};
 pub(super) use take::Predecessor;
 

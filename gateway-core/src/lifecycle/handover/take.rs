@@ -4,12 +4,12 @@ use std::io;
 use std::net::TcpListener;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::channel::Channel;
-use super::message::{Given, GivenSocket, Message, PROTOCOL};
+use super::message::{Given, GivenSocket, Kept, Message, PROTOCOL};
 use super::successor;
 use crate::config::AdminAddress;
 use crate::listener::Inherited;
@@ -91,8 +91,8 @@ impl Predecessor {
         Ok(Self { channel, given, secret, listeners, admin })
     }
 
-    /// What is in force is this entry of this history, not what the source says.
-    pub(crate) fn kept(&self) -> Option<(PathBuf, u64)> {
+    /// What is in force was rolled back to, and is not what the source says.
+    pub(in crate::lifecycle) fn kept(&self) -> Option<Kept> {
         self.given.kept.clone()
     }
 
