@@ -56,6 +56,14 @@ impl Unit {
     }
 }
 
+/// What gives a program a space of processes of its own, which root may do, and who is root in a space of users.
+fn of_its_own() -> Vec<&'static str> {
+    let told = Command::new("id").arg("-u").output().expect("id is there");
+    let is_root = told.stdout == b"0\n";
+    let users: &[&str] = if is_root { &[] } else { &["--user", "--map-root-user"] };
+    [users, &["--pid", "--fork", "--kill-child"]].concat()
+}
+
 #[track_caller]
 fn get(address: SocketAddr) -> Response {
     Client::connect(address)
@@ -209,12 +217,12 @@ fn process_one_stays_while_gateways_follow_each_other() {
         let file = installed.path("gateway.yaml").display().to_string();
         let gateway = installed.path("gateway").display().to_string();
         // What is process 1 of its own space of processes knows so by itself.
-        let words: &[&str] = match isolated {
-            true => &["--pid", "--fork", "--kill-child", &gateway, "run", "-c", &file],
-            false => &["run", "--supervise", "-c", &file],
+        let words = match isolated {
+            true => [&*of_its_own(), &[&*gateway, "run", "-c", &file]].concat(),
+            false => vec!["run", "--supervise", "-c", &file],
         };
         let program = if isolated { "unshare".into() } else { installed.path("gateway") };
-        let mut process = gateway_tests::Process::start_in(&program, words, &[]);
+        let mut process = gateway_tests::Process::start_in(&program, &words, &[]);
         let admin = process.await_address("admin calls are answered");
         let public = process.await_address("listening");
         let call = |path: &str| {
@@ -456,8 +464,8 @@ fn a_gateway_takes_over_from_one_in_another_space_of_processes() {
     let installed = Installed::new(&text);
     std::fs::create_dir(installed.path("own")).expect("it can be made");
     let path = |name: &str| installed.path(name).display().to_string();
-    let words =
-        ["--pid", "--fork", "--kill-child", &path("gateway"), "run", "-c", &path("gateway.yaml")];
+    let (program, file) = (path("gateway"), path("gateway.yaml"));
+    let words = [&*of_its_own(), &[&*program, "run", "-c", &file]].concat();
     let (mut before, mut after) = (
         gateway_tests::Process::start_in(Path::new("unshare"), &words, &[]),
         gateway_tests::Process::start_in(Path::new("true"), &[], &[]),
