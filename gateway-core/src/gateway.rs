@@ -120,11 +120,11 @@ impl GatewayBuilder {
         &self.registry
     }
 
-    /// The admin part of the config. It is found even in a config that has faults elsewhere, if
+    /// The admin part of the config. It is found even in a config that has faults elsewhere or is no YAML there, if
     /// need be without interpolation, so that a running gateway can be told of such a config.
     ///
     /// # Errors
-    /// The config is not even YAML.
+    /// It is not found, and the config has these faults.
     pub fn admin(&self) -> Result<Option<AdminConfig>, Faults> {
         let builder = Builder::new(self.source.clone(), self.registry.clone());
         match builder.load() {

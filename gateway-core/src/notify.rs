@@ -27,6 +27,11 @@ impl Notify {
         self.tell(&format!("READY=1\nSTATUS={status}"));
     }
 
+    /// How it is doing, while it serves or reloads.
+    pub(crate) fn says(self, status: &str) {
+        self.tell(&format!("STATUS={status}"));
+    }
+
     /// A reload begins.
     pub(crate) fn reloading(self) -> Reload {
         // The moment is what systemd knows it by.

@@ -199,8 +199,24 @@ fn a_trial_is_ended_by_who_says_so_and_by_what_comes_after_it() {
     try_out("four");
     gate.write("version: 2");
     assert_eq!(call(&gate, "POST", "/reload").status, 422);
-    assert!(canary(&gate).is_object());
+    let tried = canary(&gate)["revision"]["number"].clone();
+    // One whose faults are found as late as can be, too.
+    gate.write(&config("x", origin.address(), "").replace("kind: headers", "kind: nothing"));
+    assert_eq!(call(&gate, "POST", "/reload").status, 422);
+    gate.write(&config("x", origin.address(), "").replace("upstream: origin", "upstream: nobody"));
+    assert_eq!(call(&gate, "POST", "/rollback").status, 404, "there is no history");
+    assert_eq!(call(&gate, "POST", "/reload").status, 422);
+    assert_eq!(
+        (canary(&gate)["revision"]["number"].clone(), tried.is_u64()),
+        (tried.clone(), true)
+    );
     try_out("five");
+    let number = |value: &Value| value["revision"]["number"].as_u64();
+    assert_eq!(
+        number(&canary(&gate)),
+        tried.as_u64().map(|tried| tried + 1),
+        "a number of its own"
+    );
     eventually("one of the two serves", || gate.get("/").header("x-config") == Some("five"));
     assert!((0..50).all(|_| gate.get("/").header("x-config") != Some("four")));
     gate.write(&config("six", origin.address(), ""));

@@ -22,7 +22,7 @@ use super::query::values;
 use super::{breakers, endpoints, readouts};
 use crate::config::{CanaryConfig, Percent, Secret, Span};
 use crate::lifecycle::{Asked, State, UpgradeError};
-use crate::reload::{How, ReloadError};
+use crate::reload::{ELSEWHERE, How, ReloadError};
 
 /// Connections to the admin address at one time; more wait.
 const CONNECTIONS: usize = 64;
@@ -147,8 +147,7 @@ impl Drop for Counted<'_> {
 async fn answer(request: &Request<Incoming>, state: &Arc<State>, caller: &Caller) -> Reply {
     let path = request.uri().path();
     if state.is_handed_over() && ![Method::GET, Method::HEAD].contains(request.method()) {
-        let detail = "another process serves in place of this one; call again to reach it";
-        return problem(StatusCode::CONFLICT, detail);
+        return problem(StatusCode::CONFLICT, ELSEWHERE);
     }
     match (request.method(), path) {
         (&Method::GET | &Method::HEAD, _) => {

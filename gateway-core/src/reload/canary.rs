@@ -39,7 +39,8 @@ impl Reloader {
         config: CanaryConfig,
     ) -> Result<Reloaded, ReloadError> {
         let in_force = self.snapshots.load();
-        let built = self.build(&loaded, true)?;
+        let built = self.build(&loaded, self.builder.next(), true)?;
+        self.supersede();
         // Bound once to see that they can be; they are opened when it takes all requests.
         drop(built.prepared);
         let snapshot = Arc::new(built.snapshot);
@@ -53,6 +54,8 @@ impl Reloader {
         snapshot.upstreams().iter().for_each(|upstream| upstream.start(&self.runtime));
         let canary = Arc::new(Canary::new(snapshot.clone(), config.clone()));
         let revision = snapshot.revision.clone();
+        // Whatever becomes of it, no other has its number.
+        self.builder.follows(revision.number);
         self.builder.metrics.canary_in_use(Some((revision.number, &revision.digest)));
         tracing::info!(
             revision = revision.number,
@@ -107,7 +110,7 @@ impl Reloader {
         Ok(())
     }
 
-    /// Ends the trial that is under way, if one is, because something else is to be in force.
+    /// Ends the trial that is under way, if one is, because something else is about to be in force or on trial.
     pub(super) fn supersede(&self) {
         let trial = self.trial().take();
         if let Some(trial) = trial {
@@ -123,35 +126,41 @@ impl Reloader {
     fn accept(&self, trial: Trial, enough: Option<bool>) -> Result<(), ReloadError> {
         let Trial { loaded, canary } = trial;
         self.snapshots.try_out(None);
-        let outcome = self.replace(&loaded);
-        if outcome.is_ok() {
-            self.builder.keep(&loaded);
+        let outcome = self.replace(&loaded, canary.snapshot.revision.number);
+        match &outcome {
+            Ok(_) => {
+                self.builder.metrics.canary_in_use(None);
+                self.builder.keep(&loaded);
+            }
+            Err(_) => self.forget_trial(),
         }
-        self.builder.metrics.canary_in_use(None);
         self.tell(&outcome, InForce::default());
         if let Some(last) = &mut *self.last.lock().unwrap_or_else(PoisonError::into_inner) {
             last.enough_requests = enough;
         }
-        drop(canary);
         outcome.map(drop)
+    }
+
+    /// Leaves nothing of a trial behind.
+    fn forget_trial(&self) {
+        let in_force = self.snapshots.load();
+        self.builder.metrics.canary_in_use(None);
+        self.builder.retain(&in_force);
+        if let Ok(log) = self.telemetry.prepare(&in_force.config, &in_force.concealed) {
+            self.telemetry.install(log);
+        }
     }
 
     fn discard(&self, trial: Trial, why: String) {
         self.snapshots.try_out(None);
         let revision = &trial.canary.snapshot.revision;
         let in_force = self.snapshots.load();
-        // No other config has its number.
-        self.builder.follows(revision.number);
-        self.builder.metrics.canary_in_use(None);
+        self.forget_trial();
         self.builder.metrics.reloaded(ReloadOutcome::Discarded, SystemTime::now());
-        self.builder.retain(&in_force);
-        if let Ok(log) = self.telemetry.prepare(&in_force.config, &in_force.concealed) {
-            self.telemetry.install(log);
-        }
         tracing::error!(revision = revision.number, why, "the config on trial is discarded");
         let status =
             format!("{}; revision {} was discarded: {why}", in_force.revision, revision.number);
-        self.notify.serving(&status);
+        self.notify.says(&status);
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let before = last.as_ref().map(LastReload::in_force).unwrap_or_default();
         let discarded = Some(why);

@@ -77,11 +77,11 @@ impl Builder {
     /// Every fault found by the document's checks, by the plugins and by the references between the
     /// nouns.
     pub fn compile(&self, loaded: &Loaded) -> Result<Snapshot, Faults> {
-        self.compile_as(loaded, false)
+        self.compile_as(loaded, self.next(), false)
     }
 
-    /// As [`compile`](Self::compile), of one that is in force or is tried beside it.
-    fn compile_as(&self, loaded: &Loaded, is_tried: bool) -> Result<Snapshot, Faults> {
+    /// As [`compile`](Self::compile), with this number, of one that is in force or is tried beside it.
+    fn compile_as(&self, loaded: &Loaded, number: u64, is_tried: bool) -> Result<Snapshot, Faults> {
         compile(
             loaded,
             &Compiler {
@@ -89,7 +89,7 @@ impl Builder {
                 store: &self.store,
                 metrics: &self.metrics,
                 workers: workers(&loaded.config),
-                number: self.next.load(Ordering::Relaxed),
+                number,
                 is_tried,
             },
         )
@@ -102,6 +102,11 @@ impl Builder {
             let folder = history.folder.display();
             tracing::error!(%folder, %error, "the config is in force and cannot be kept in the history");
         }
+    }
+
+    /// The number of the next revision.
+    fn next(&self) -> u64 {
+        self.next.load(Ordering::Relaxed)
     }
 
     /// The number of the next revision is the one after this.
@@ -150,6 +155,10 @@ pub struct LastReload {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub enough_requests: Option<bool>,
 }
+
+/// Why a process that has handed over changes nothing.
+pub(crate) const ELSEWHERE: &str =
+    "another process serves in place of this one; call again to reach it";
 
 /// What was rolled back to.
 #[derive(Clone, Debug)]
@@ -202,10 +211,9 @@ pub enum ReloadError {
 }
 
 /// Whether a config is tried on a share of requests first.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum How {
     /// As the config in force says.
-    #[default]
     AsConfigured,
     /// It takes all requests at once.
     AtOnce,
@@ -214,12 +222,11 @@ pub(crate) enum How {
 }
 
 /// A config that was read.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct Reloaded {
-    /// Its number and digest.
-    pub revision: Revision,
+#[derive(Clone, Debug)]
+pub(crate) struct Reloaded {
+    pub(crate) revision: Revision,
     /// It is on trial, and not in force yet (`reload.canary`).
-    pub is_tried: bool,
+    pub(crate) is_tried: bool,
 }
 
 /// All that a config needs to take the place of the one in force.
@@ -274,11 +281,10 @@ impl Reloader {
         self.serves()?;
         let mut under_way = self.notify.reloading();
         let outcome = self.builder.load().map_err(ReloadError::from).and_then(|loaded| {
-            self.supersede();
             if let Some(canary) = self.tried_as(&how, &loaded) {
                 return self.put_on_trial(loaded, canary);
             }
-            let revision = self.replace(&loaded)?;
+            let revision = self.replace(&loaded, self.builder.next())?;
             self.builder.keep(&loaded);
             Ok(Reloaded { revision, is_tried: false })
         });
@@ -311,9 +317,8 @@ impl Reloader {
         };
         let source = Source::Kept(history, entry.number);
         let mut under_way = self.notify.reloading();
-        self.supersede();
         let loaded = self.builder.load_from(&source).map_err(ReloadError::from);
-        let outcome = loaded.and_then(|loaded| self.replace(&loaded));
+        let outcome = loaded.and_then(|loaded| self.replace(&loaded, self.builder.next()));
         self.tell(&outcome, kept);
         under_way.came_to(self.status(&outcome));
         if outcome.is_ok() {
@@ -371,8 +376,7 @@ impl Reloader {
         if !self.handed_over.load(Ordering::Acquire) {
             return Ok(());
         }
-        let why = "another process serves in place of this one; call again to reach it";
-        Err(ReloadError::Busy(why.to_owned()))
+        Err(ReloadError::Busy(ELSEWHERE.to_owned()))
     }
 
     /// What is in force, and why not something else, in a line.
@@ -426,10 +430,10 @@ impl Reloader {
     }
 
     /// Does all that can fail.
-    fn build(&self, loaded: &Loaded, is_tried: bool) -> Result<Built, ReloadError> {
+    fn build(&self, loaded: &Loaded, number: u64, is_tried: bool) -> Result<Built, ReloadError> {
         refuse_restart(&self.snapshots.load().config, loaded)?;
         self.builder.surroundings(loaded)?;
-        let snapshot = self.builder.compile_as(loaded, is_tried)?;
+        let snapshot = self.builder.compile_as(loaded, number, is_tried)?;
         let log = self.telemetry.prepare(&loaded.config, &snapshot.concealed).map_err(|error| {
             let path = ConfigPath::root().key("access_log").key("output");
             loaded.document.fault(&path, error.to_string())
@@ -446,8 +450,9 @@ impl Reloader {
         Ok(Built { snapshot, log, prepared })
     }
 
-    fn replace(&self, loaded: &Loaded) -> Result<Revision, ReloadError> {
-        let Built { snapshot, log, prepared } = self.build(loaded, false)?;
+    fn replace(&self, loaded: &Loaded, number: u64) -> Result<Revision, ReloadError> {
+        let Built { snapshot, log, prepared } = self.build(loaded, number, false)?;
+        self.supersede();
         let config = &loaded.config;
         let revision = snapshot.revision.clone();
         // From here on nothing fails.

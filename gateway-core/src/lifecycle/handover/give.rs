@@ -121,7 +121,7 @@ fn one_at_a_time(
     }
     if let Err(error) = &outcome {
         let revision = &state.snapshots.load().revision;
-        state.notify.serving(&format!("{revision}; the last upgrade failed: {error}"));
+        state.notify.says(&format!("{revision}; the last upgrade failed: {error}"));
     }
     outcome.map_err(|error| UpgradeError::Failed(error.to_string()))
 }
