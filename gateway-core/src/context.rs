@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 
 use crate::consumer::Consumer;
 use crate::plugin::{Fact, FactSet};
-use crate::routing::HostText;
+use crate::routing::{Captures, HostText};
 use crate::snapshot::{ListenerPlan, RoutePlan, Snapshot};
 use crate::telemetry::{Ascii, AttemptRecord, FailureCode, GrpcStatus, TraceContext};
 use crate::tls::Secured;
@@ -23,6 +23,8 @@ pub struct RequestCtx {
     snapshot: Arc<Snapshot>,
     listener: Arc<ListenerPlan>,
     route: Option<Arc<RoutePlan>>,
+    /// What the route's path captured.
+    captures: Option<Box<Captures>>,
     peer: SocketAddr,
     client: IpAddr,
     scheme: &'static str,
@@ -60,6 +62,7 @@ impl RequestCtx {
             snapshot,
             listener,
             route: None,
+            captures: None,
             peer,
             client: peer.ip(),
             scheme: "http",
@@ -98,8 +101,15 @@ impl RequestCtx {
         self.route.as_ref()
     }
 
-    pub(crate) fn set_route(&mut self, route: Arc<RoutePlan>) {
+    /// Notes the route, and what its path captured of this one.
+    pub(crate) fn set_route(&mut self, route: Arc<RoutePlan>, captures: Option<Captures>) {
         self.route = Some(route);
+        self.captures = captures.map(Box::new);
+    }
+
+    /// What the route's path captured under this name, in normal form.
+    pub fn capture(&self, name: &str) -> Option<&str> {
+        self.captures.as_ref()?.get(name)
     }
 
     /// The client's address: the peer, or what a chain of trusted proxies says of it.

@@ -139,9 +139,11 @@ impl GatewayBuilder {
     /// Every fault, each with its place.
     pub fn check(self) -> Result<Checked, Faults> {
         let builder = Builder::new(self.source, self.registry);
-        let loaded = builder.load()?;
+        let mut loaded = builder.load()?;
         let snapshot = builder.compile(&loaded)?;
         builder.surroundings(&loaded)?;
+        loaded.warnings.extend(snapshot.warnings.iter().cloned());
+        loaded.warnings.sort();
         Ok(Checked { loaded, snapshot })
     }
 

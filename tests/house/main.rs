@@ -37,6 +37,7 @@ mod reload;
 mod retries;
 mod rooms;
 mod routes;
+mod routing;
 mod shared_limits;
 mod sick_endpoints;
 mod sockets;

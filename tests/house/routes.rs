@@ -159,14 +159,83 @@ fn a_route_that_fails_in_one_respect_does_not_hide_a_less_specific_one() {
     );
 }
 
+/// What `check` says of such routes: its faults and its warnings, without their places.
+fn checked(routes: &[(&str, &str)]) -> Vec<String> {
+    let config = config("[{name: public, address: \"127.0.0.1:0\"}]", routes);
+    let gateway = gateway_core::Gateway::builder().plugins(gateway_plugins::all());
+    let found = match gateway.config_text(config).check() {
+        Ok(checked) => checked.loaded.warnings,
+        Err(faults) => faults.iter().cloned().collect(),
+    };
+    found.into_iter().map(|fault| format!("{}: {}", fault.path, fault.message)).collect()
+}
+
 #[test]
-fn of_two_routes_alike_the_one_listed_first_is_taken() {
-    let gate = routes(&[
+fn routes_that_nothing_tells_apart_are_refused_with_both_names() {
+    let pair = [
         ("first", "{hosts: [a.example, b.example], path: /}"),
         ("second", "{hosts: [b.example, c.example], path: /}"),
-    ]);
+    ];
 
-    assert_taken(&gate, &[("GET", "b.example", "/", "first"), ("GET", "c.example", "/", "second")]);
+    assert_eq!(
+        checked(&pair),
+        [
+            "routes[1].match: route `second` is as specific as route `first` at config:6:5, and a request could \
+          match both; give one of them a higher `priority`, or let them differ"
+        ]
+    );
+}
+
+#[test]
+fn a_route_that_serves_nothing_is_warned_of_with_the_one_that_hides_it() {
+    let hidden = [("all", "{path: {regex: \".*\"}}"), ("shop", "{path: /shop}")];
+
+    assert_eq!(
+        checked(&hidden),
+        [
+            "routes[1].match: route `shop` serves no request: route `all` at config:6:5 goes before it and takes \
+          all of its"
+        ]
+    );
+}
+
+#[test]
+fn matchers_that_cannot_be_are_faults_of_their_own_places() {
+    let wrong = "{path: {regex: \"(\"}, headers: {\"a b\": x, X-A: \"1\", x-a: \"2\", host: h, x-r: {range: {}}}, \
+                 query: {q: {range: {min: 2, max: 1}}}, cookies: {\"a;\": x}, clients: [10.0.0.1/8], \
+                 hosts: [{regex: \"[\"}], when: \"request.method ==\"}";
+    let whens = [
+        ("a", "{path: /a, when: 'jwt.sub == \"x\"'}"),
+        ("b", "{path: /b, when: 'request.id == \"x\"'}"),
+        ("c", "{path: /c, when: 'request.methd == \"x\"'}"),
+    ];
+
+    let faults = checked(&[("r", wrong)]).join("\n");
+    for place in ["path.regex", "clients[0]", "hosts[0].regex"] {
+        assert!(faults.contains(&format!("routes[0].match.{place}: ")), "{place}: {faults}");
+    }
+    let typed = wrong.replace("regex: \"(\"", "regex: \"a\"").replace("10.0.0.1/8", "10.0.0.0/8");
+    let faults = checked(&[("r", &typed.replace("regex: \"[\"", "regex: \"a\""))]);
+    assert_eq!(
+        faults,
+        [
+            "routes[0].match.headers[\"a b\"]: `a b` is no header name",
+            "routes[0].match.headers.x-a: `x-a` is the field `X-A`, which is listed already",
+            "routes[0].match.headers.host: the host is matched by `hosts`",
+            "routes[0].match.headers.x-r: a range needs `min` or `max`",
+            "routes[0].match.query.q: no number is from 2 to 1",
+            "routes[0].match.cookies[\"a;\"]: `a;` is no cookie name",
+            "routes[0].match.when: cannot be read: mismatched input the end (column 18)",
+        ]
+    );
+    assert_eq!(
+        checked(&whens),
+        [
+            "routes[0].match.when: `jwt.sub` is not known before a route is chosen (column 4)",
+            "routes[1].match.when: `request.id` is not known before a route is chosen (column 8)",
+            "routes[2].match.when: unknown attribute `request.methd`; did you mean `request.method`? (column 8)",
+        ]
+    );
 }
 
 #[test]

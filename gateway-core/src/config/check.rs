@@ -63,7 +63,6 @@ pub(super) fn check(config: &Config, document: &Document) -> Vec<Fault> {
     config.reload.check(&section("reload"), &mut findings);
     names(config, &mut findings);
     addresses(config, &mut findings);
-    matches(config, &mut findings);
     references(config, &mut findings);
     findings.faults
 }
@@ -139,13 +138,6 @@ fn addresses(config: &Config, findings: &mut Findings<'_>) {
         .map(|listener| (listener.address.port() != 0).then_some(listener.address));
     repeated(findings, "listeners", "address", fixed, |address, place| {
         format!("the listener at {place} has address `{address}` already")
-    });
-}
-
-fn matches(config: &Config, findings: &mut Findings<'_>) {
-    let wordings = config.routes.iter().map(|route| Some(route.r#match.wording()));
-    repeated(findings, "routes", "match", wordings, |_, place| {
-        format!("the route at {place} has the same match, so no request could tell them apart")
     });
 }
 

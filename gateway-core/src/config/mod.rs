@@ -25,6 +25,8 @@ mod method;
 mod name;
 mod nearest;
 mod path;
+mod path_template;
+mod pattern;
 mod plugin;
 mod redact;
 mod redaction;
@@ -49,6 +51,7 @@ mod transport;
 mod units;
 mod upstream;
 mod url_path;
+mod value_match;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -72,13 +75,16 @@ pub(crate) use load::{read, read_text};
 pub use method::MethodName;
 pub use name::Name;
 pub use path::{ConfigPath, Segment};
+pub use path_template::PathTemplate;
+pub(crate) use pattern::compile as compile_regex;
+pub use pattern::{MAX_COMPILED, Pattern, WholePattern};
 pub use plugin::{OnError, PluginConfig};
 pub use redaction::RedactionConfig;
 pub use reload::{CanaryConfig, HistoryConfig, ReloadConfig};
 pub use reply::ReplyConfig;
 pub use retry::{HedgeConfig, RetryCondition, RetryConfig, RetryOn};
 pub use route::{RouteConfig, RouteTimeouts};
-pub use route_match::{MatchConfig, PathMatch};
+pub use route_match::{HostMatch, HostRule, MatchConfig, PathMatch};
 pub use scalar::Invalid;
 pub use schema::json_schema;
 pub(crate) use secret::environment;
@@ -94,6 +100,7 @@ pub use upstream::{
     UpstreamLimits, UpstreamTimeouts,
 };
 pub use url_path::UrlPath;
+pub use value_match::{Bounds, ValueMatch};
 
 /// A gateway's document. Keys that begin with `x-` are ignored; anchors may live there.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]

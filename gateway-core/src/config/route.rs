@@ -20,6 +20,9 @@ pub struct RouteConfig {
     /// Which requests it is for. Default: all of them.
     #[serde(default)]
     pub r#match: MatchConfig,
+    /// Goes before every route of a lower one that matches too, however specific that is. Default 0.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub priority: i32,
     /// Plugins of this route alone, after those of the gateway and of the listener.
     #[serde(default)]
     pub plugins: Vec<PluginConfig>,
@@ -45,8 +48,13 @@ pub struct RouteTimeouts {
     pub total: Option<Span>,
 }
 
+fn is_zero(priority: &i32) -> bool {
+    *priority == 0
+}
+
 impl RouteConfig {
     pub(super) fn check(&self, at: &ConfigPath, findings: &mut Findings<'_>) {
+        self.r#match.check(&at.clone().key("match"), findings);
         match (&self.upstream, &self.reply) {
             (Some(_), Some(_)) => findings.add_at_key(
                 &at.clone().key("reply"),

@@ -59,7 +59,7 @@ impl Format {
     }
 }
 
-static FORMATS: [Format; 15] = [
+static FORMATS: [Format; 18] = [
     Format::of::<super::units::Span>(),
     Format::of::<super::units::Size>(),
     Format::of::<super::units::Percent>(),
@@ -75,6 +75,9 @@ static FORMATS: [Format; 15] = [
     Format::of::<super::url_path::UrlPath>(),
     Format::of::<super::method::MethodName>(),
     Format::of::<super::status_range::StatusRange>(),
+    Format::of::<super::pattern::Pattern>(),
+    Format::of::<super::pattern::WholePattern>(),
+    Format::of::<super::path_template::PathTemplate>(),
 ];
 
 /// Deserializes, serializes and describes a [`Scalar`] through its text.

@@ -11,6 +11,7 @@
 //! | `request.query_string`, `request.query.NAME` | as sent; the first value, percent-decoded, `+` a space |
 //! | `request.header.NAME`, `response.header.NAME` | fields of one name are joined with `, ` |
 //! | `request.cookie.NAME` | the first value, as sent |
+//! | `request.capture.NAME` | what the route's path captured, in normal form |
 //! | `request.id`, `trace.id` | |
 //! | `listener.name`, `route.name`, `upstream.name` | |
 //! | `response.status` | a number; all others are text |
@@ -67,6 +68,7 @@ pub enum Attribute {
     RequestHeader(HeaderName),
     RequestQuery(String),
     RequestCookie(String),
+    RequestCapture(String),
     RequestId,
     TraceId,
     ListenerName,
@@ -107,6 +109,27 @@ pub enum Kind {
     Text,
     /// [`Value::Int`].
     Int,
+}
+
+/// When in a request's life a fact is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Moment {
+    /// With the head, before a route is chosen.
+    Head,
+    /// While the request's plugins run.
+    Request,
+    /// With the response head.
+    Response,
+}
+
+impl fmt::Display for Moment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Head => "the request",
+            Self::Request => "a route is chosen",
+            Self::Response => "the response",
+        })
+    }
 }
 
 /// Why a name is no attribute.
@@ -154,7 +177,24 @@ impl Attribute {
 
     /// Whether there is nothing to read before the response head.
     pub fn needs_response(&self) -> bool {
-        matches!(self, Self::ResponseStatus | Self::ResponseHeader(_))
+        self.known_from() == Moment::Response
+    }
+
+    /// From when on there can be something to read.
+    pub fn known_from(&self) -> Moment {
+        match self {
+            Self::ResponseStatus | Self::ResponseHeader(_) => Moment::Response,
+            // What plugins find out, and what follows from the route.
+            Self::RequestCapture(_)
+            | Self::RequestId
+            | Self::RouteName
+            | Self::UpstreamName
+            | Self::ConsumerName
+            | Self::ConsumerGroups
+            | Self::ConsumerLabel(_)
+            | Self::Published(_) => Moment::Request,
+            _ => Moment::Head,
+        }
     }
 
     /// Whether it can be a list, which `in` looks into.
@@ -250,6 +290,7 @@ impl Attribute {
             Self::RequestScheme => Some(ctx.scheme()),
             Self::RequestProtocol => protocol(request.version),
             Self::RequestQueryString => request.uri.query(),
+            Self::RequestCapture(name) => ctx.capture(name),
             Self::RequestId => ctx.request_id(),
             Self::ListenerName => Some(ctx.listener_name()),
             Self::RouteName => ctx.route_name(),
@@ -270,6 +311,7 @@ impl fmt::Display for Attribute {
             Self::RequestHeader(name) => write!(f, "request.header.{name}"),
             Self::RequestQuery(name) => write!(f, "request.query.{name}"),
             Self::RequestCookie(name) => write!(f, "request.cookie.{name}"),
+            Self::RequestCapture(name) => write!(f, "request.capture.{name}"),
             Self::ConsumerLabel(name) => write!(f, "consumer.label.{name}"),
             Self::ResponseHeader(name) => write!(f, "response.header.{name}"),
             Self::Published(name) => f.write_str(name),

@@ -17,8 +17,7 @@
 //! Attributes are written `request.path`, `request.header.accept` or `request.header["x-key"]`; a
 //! name with a dash needs the brackets. The rest of CEL is refused.
 //!
-//! **A missing attribute compares false**, with `!=` as well: `request.header["x-key"] != "a"` is
-//! false for a request without the field, `!(request.header["x-key"] == "a")` is true.
+//! **A missing attribute compares false**; `!=` is true where `==` is not, so it is true for it.
 
 mod compile;
 mod expression;
@@ -28,7 +27,7 @@ mod name;
 use cel::common::ast::SourceInfo;
 use cel::{Env, ParseError, ParseErrors};
 
-use super::attribute::{Facts, PublishedNames};
+use super::attribute::{Facts, Moment, PublishedNames};
 use compile::{Compiler, Fault};
 use expression::Expression;
 
@@ -70,10 +69,20 @@ impl Condition {
         published: &PublishedNames,
         allow_response: bool,
     ) -> Result<Self, ConditionError> {
+        let moment = if allow_response { Moment::Response } else { Moment::Request };
+        Self::parse_for(moment, source, published)
+    }
+
+    /// Compiles a source that is evaluated at this moment: it may read what is known by then.
+    pub fn parse_for(
+        moment: Moment,
+        source: &str,
+        published: &PublishedNames,
+    ) -> Result<Self, ConditionError> {
         if source.len() > MAX_SOURCE {
             return Err(whole(format!("condition is longer than {MAX_SOURCE} bytes")));
         }
-        let compiler = Compiler::new(published, allow_response);
+        let compiler = Compiler::new(published, moment);
         let (expression, needs_response) = on_enough_stack(source, || parse(source, compiler))?;
         Ok(Self { source: source.into(), expression, needs_response })
     }

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
-pub use attribute::{Attribute, AttributeError, Facts, Kind, PublishedNames, Value};
+pub use attribute::{Attribute, AttributeError, Facts, Kind, Moment, PublishedNames, Value};
 pub use build::{BuildEnv, BuildError, OptionPath};
 pub use chain::{Chain, Level, Mounted};
 pub use condition::{Condition, ConditionError, EvalError};

@@ -191,7 +191,7 @@ impl TestRequest<'_> {
         let peer = SocketAddr::new(self.client, 40_000);
         let mut ctx = RequestCtx::new(snapshot, listener, peer);
         ctx.set_client(self.client.to_canonical(), "http");
-        ctx.set_route(route);
+        ctx.set_route(route, None);
         let mut exchange = Exchange {
             chain,
             ctx,

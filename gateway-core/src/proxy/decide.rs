@@ -136,14 +136,18 @@ impl GatewayProxy {
             method: &head.method,
             listener: open.ctx.listener().index,
             preflight_method: preflight.as_ref(),
+            facts: Facts { request: head, response: None, ctx: &open.ctx },
         };
         match open.ctx.snapshot().table.find(&query) {
             Match::Route(index) => {
-                let route = open.ctx.snapshot().routes[index.0 as usize].clone();
+                let snapshot = open.ctx.snapshot();
+                let route = snapshot.routes[index.0 as usize].clone();
+                let spec = snapshot.table.spec(index);
+                let captures = spec.and_then(|spec| spec.path.captures(query.path));
                 if let Some(chain) = route.chain(open.ctx.listener()) {
                     open.chain = chain.clone();
                 }
-                open.ctx.set_route(route.clone());
+                open.ctx.set_route(route.clone(), captures);
                 Ok(route)
             }
             Match::NotFound => Err(Box::new(refusal(FailureCode::P1))),

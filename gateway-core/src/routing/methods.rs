@@ -58,6 +58,14 @@ impl MethodSet {
             || wanted.bit == 0 && self.others.iter().any(|method| method == wanted.method)
     }
 
+    /// Whether both take some method.
+    pub(super) fn meets(&self, other: &Self) -> bool {
+        self.is_any()
+            || other.is_any()
+            || self.known & other.known != 0
+            || self.others.iter().any(|method| other.others.contains(method))
+    }
+
     fn iter(&self) -> impl Iterator<Item = &Method> {
         let known = KNOWN.iter().enumerate().filter(|(place, _)| self.known & (1 << place) != 0);
         known.map(|(_, method)| method).chain(&self.others)

@@ -11,9 +11,16 @@ pub mod target;
 
 mod methods;
 mod paths;
+mod pattern;
+mod rules;
+mod slot;
+mod value;
 
 pub use host::{HostFault, HostText, LastHost, normalise_host};
 pub use methods::AllowedMethods;
 pub use path::{NormalPath, PathFault, normalise};
-pub use table::{Match, PathSpec, RouteIndex, RouteQuery, RouteSpec, RouteTable};
+pub use pattern::{Captures, HostPattern, PathPattern, Template};
+pub use rules::{Rules, Unmet};
+pub use table::{Match, RouteIndex, RouteQuery, RouteSpec, RouteTable, Shadow, Tie};
 pub use target::{Target, TargetFault, split_target};
+pub use value::{ValueRule, ValueTest};

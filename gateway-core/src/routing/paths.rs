@@ -1,10 +1,17 @@
-//! The paths of one host: exact ones, and prefixes on segment boundaries.
+//! The paths of one host: exact ones, templates, regular expressions, and prefixes on segment
+//! boundaries, in this order.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
-use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use super::methods::MethodSet;
-use super::table::{PathSpec, RouteIndex};
+use super::pattern::{PathPattern, Segment, Template};
+use super::rules::Rules;
+use super::slot::Slot;
+use super::table::RouteIndex;
+use crate::config::WholePattern;
+use crate::plugin::Facts;
 
 /// Keys come from clients, so the hash is keyed at random.
 pub(super) type Map<V> = HashMap<Box<str>, V, ahash::RandomState>;
@@ -13,64 +20,169 @@ pub(super) type Map<V> = HashMap<Box<str>, V, ahash::RandomState>;
 #[derive(Clone, Debug)]
 pub(super) struct Candidate {
     pub(super) route: RouteIndex,
+    pub(super) priority: i32,
     pub(super) methods: MethodSet,
-    /// Empty means all.
-    pub(super) listeners: Box<[u16]>,
+    /// What it asks besides, if anything.
+    pub(super) rules: Option<Arc<Rules>>,
+}
+
+/// Where candidates are looked for.
+#[derive(Clone, Copy)]
+pub(super) struct Place<'a> {
+    pub(super) host: &'a str,
+    pub(super) path: &'a str,
+    /// Candidates that ask for other values may be left out; without it none is.
+    pub(super) facts: Option<Facts<'a>>,
+}
+
+/// Who is shown candidates, most specific first within a priority.
+pub(super) trait Visitor<'t> {
+    /// Whether a candidate of this priority can still be of interest.
+    fn wants(&self, priority: i32) -> bool;
+    fn visit(&mut self, candidate: &'t Candidate);
 }
 
 /// The candidates of one host, by path.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Paths {
-    exact: Map<Vec<Candidate>>,
-    prefixes: Map<Vec<Candidate>>,
+    exact: Map<Slot>,
+    templates: Node,
+    /// Longer ones first.
+    regexes: Vec<(WholePattern, Slot)>,
+    prefixes: Map<Slot>,
+    /// Templates that end in `{*rest}`, and the prefixes of a host that has any of these.
+    open: Option<Node>,
     /// The length of the longest exact path.
     longest: usize,
     /// The lengths of all prefixes, longest first. Only these and [`Self::longest`] are looked up,
     /// so that the work is bounded by the configuration and not by the path.
     lengths: Vec<usize>,
+    /// The highest priority in it.
+    priority: i32,
+}
+
+impl Default for Paths {
+    fn default() -> Self {
+        Self {
+            exact: Map::default(),
+            templates: Node::default(),
+            regexes: Vec::new(),
+            prefixes: Map::default(),
+            open: None,
+            longest: 0,
+            lengths: Vec::new(),
+            priority: i32::MIN,
+        }
+    }
 }
 
 impl Paths {
-    pub(super) fn add(&mut self, path: &PathSpec, candidate: Candidate) {
-        let candidates = match path {
-            PathSpec::Exact(path) => {
-                self.longest = self.longest.max(path.len());
-                self.exact.entry(path.as_str().into()).or_default()
-            }
-            PathSpec::Prefix(prefix) => self.prefix(prefix.trim_end_matches('/')),
-            PathSpec::Any => self.prefix(""),
-        };
-        candidates.push(candidate);
-        // Stable: what lists methods goes before what does not, then the order of listing.
-        candidates.sort_by_key(|candidate| candidate.methods.is_any());
+    pub(super) fn add(&mut self, path: &PathPattern, candidate: Candidate) {
+        self.priority = self.priority.max(candidate.priority);
+        self.slot(path).add(candidate);
     }
 
-    fn prefix(&mut self, prefix: &str) -> &mut Vec<Candidate> {
+    fn slot(&mut self, path: &PathPattern) -> &mut Slot {
+        match path {
+            PathPattern::Any => self.prefix(""),
+            PathPattern::Prefix(prefix) => self.prefix(prefix.trim_end_matches('/')),
+            PathPattern::Exact(path) => {
+                self.longest = self.longest.max(path.len());
+                self.exact.entry(path.clone()).or_default()
+            }
+            PathPattern::Template(template) if template.is_open() => {
+                self.open.get_or_insert_default().at(template)
+            }
+            PathPattern::Template(template) => self.templates.at(template),
+            PathPattern::Regex(pattern) => self.regex(pattern),
+        }
+    }
+
+    fn prefix(&mut self, prefix: &str) -> &mut Slot {
         if let Err(place) = self.lengths.binary_search_by(|length| prefix.len().cmp(length)) {
             self.lengths.insert(place, prefix.len());
         }
         self.prefixes.entry(prefix.into()).or_default()
     }
 
-    /// Visits the candidates that match the path, most specific first, until one breaks.
-    pub(super) fn visit<'t, B>(
-        &'t self,
-        path: &str,
-        visit: &mut impl FnMut(&'t Candidate) -> ControlFlow<B>,
-    ) -> ControlFlow<B> {
-        let known = if path.len() <= self.longest { self.exact.get(path) } else { None };
-        if let Some(candidates) = known {
-            candidates.iter().try_for_each(&mut *visit)?;
+    fn regex(&mut self, pattern: &WholePattern) -> &mut Slot {
+        let place = self.regexes.iter().position(|(held, _)| held == pattern);
+        let place = place.unwrap_or_else(|| {
+            let longer =
+                |(held, _): &(WholePattern, Slot)| held.source().len() >= pattern.source().len();
+            let place = self.regexes.partition_point(longer);
+            self.regexes.insert(place, (pattern.clone(), Slot::default()));
+            place
+        });
+        &mut self.regexes[place].1
+    }
+
+    /// Puts all candidates in order, once all are there.
+    pub(super) fn finish(&mut self) {
+        if let Some(open) = &mut self.open {
+            self.lengths.clear();
+            for (prefix, slot) in self.prefixes.drain() {
+                open.at_prefix(&prefix).take(slot);
+            }
+            open.finish();
         }
-        for &length in &self.lengths {
-            let Some(prefix) = on_boundary(path, length) else {
-                continue;
-            };
-            if let Some(candidates) = self.prefixes.get(prefix) {
-                candidates.iter().try_for_each(&mut *visit)?;
+        self.exact.values_mut().for_each(Slot::finish);
+        self.templates.finish();
+        self.regexes.iter_mut().for_each(|(_, slot)| slot.finish());
+        self.prefixes.values_mut().for_each(Slot::finish);
+    }
+
+    /// Shows the candidates whose path matches, most specific first, while any is wanted.
+    pub(super) fn visit<'t>(&'t self, place: &Place<'_>, visitor: &mut impl Visitor<'t>) {
+        if !visitor.wants(self.priority) {
+            return;
+        }
+        let path = place.path;
+        let known = if path.len() <= self.longest { self.exact.get(path) } else { None };
+        if let Some(slot) = known {
+            slot.visit(place, visitor);
+        }
+        let below = path.get(1..).unwrap_or_default();
+        if !self.templates.is_empty() && visitor.wants(self.priority) {
+            self.templates.visit_ends(Some(below), place, visitor);
+        }
+        for (pattern, slot) in &self.regexes {
+            if visitor.wants(slot.priority()) && pattern.regex().is_match(path) {
+                slot.visit(place, visitor);
             }
         }
-        ControlFlow::Continue(())
+        if let Some(open) = &self.open {
+            return open.visit_prefixes(Some(below), place, visitor);
+        }
+        for &length in &self.lengths {
+            if !visitor.wants(self.priority) {
+                return;
+            }
+            let Some(prefix) = on_boundary(path, length) else { continue };
+            if let Some(slot) = self.prefixes.get(prefix) {
+                slot.visit(place, visitor);
+            }
+        }
+    }
+
+    /// The highest priority in it.
+    pub(super) fn priority(&self) -> i32 {
+        self.priority
+    }
+
+    /// Every group of candidates that the same paths lead to, but for regular expressions.
+    pub(super) fn slots(&self) -> Vec<&Slot> {
+        let mut slots: Vec<&Slot> = self.exact.values().chain(self.prefixes.values()).collect();
+        self.templates.slots(&mut slots);
+        if let Some(open) = &self.open {
+            open.slots(&mut slots);
+        }
+        slots
+    }
+
+    /// The regular expressions, longer ones first.
+    pub(super) fn regexes(&self) -> &[(WholePattern, Slot)] {
+        &self.regexes
     }
 }
 
@@ -79,6 +191,122 @@ fn on_boundary(path: &str, length: usize) -> Option<&str> {
     match path.as_bytes().get(length) {
         None | Some(b'/') => path.get(..length),
         Some(_) => None,
+    }
+}
+
+/// Templates by their segments. The way to a node is the one way to it, so that a lookup sees each
+/// at most once.
+#[derive(Debug, Default)]
+struct Node {
+    literals: Map<Node>,
+    capture: Option<Box<Node>>,
+    slot: Slot,
+}
+
+impl Node {
+    fn is_empty(&self) -> bool {
+        self.literals.is_empty() && self.capture.is_none() && self.slot.is_empty()
+    }
+
+    fn at(&mut self, template: &Template) -> &mut Slot {
+        let mut node = self;
+        for segment in template.segments() {
+            node = match segment {
+                Segment::Literal(literal) => node.literals.entry(literal.clone()).or_default(),
+                Segment::Capture(_) => node.capture.get_or_insert_default(),
+            };
+        }
+        &mut node.slot
+    }
+
+    fn at_prefix(&mut self, prefix: &str) -> &mut Slot {
+        let mut node = self;
+        for segment in prefix.split('/').skip(1) {
+            node = node.literals.entry(segment.into()).or_default();
+        }
+        &mut node.slot
+    }
+
+    fn finish(&mut self) {
+        self.slot.finish();
+        self.literals.values_mut().for_each(Self::finish);
+        if let Some(capture) = &mut self.capture {
+            capture.finish();
+        }
+    }
+
+    /// Shows what ends where the path ends. `rest` is what is left of it, without the slash before it.
+    fn visit_ends<'t>(
+        &'t self,
+        rest: Option<&str>,
+        place: &Place<'_>,
+        visitor: &mut impl Visitor<'t>,
+    ) {
+        let Some(rest) = rest else { return self.slot.visit(place, visitor) };
+        let (segment, rest) = split(rest);
+        if let Some(node) = self.literals.get(segment) {
+            node.visit_ends(rest, place, visitor);
+        }
+        if let Some(node) = self.capture.as_ref().filter(|_| !segment.is_empty()) {
+            node.visit_ends(rest, place, visitor);
+        }
+    }
+
+    /// Shows what the path begins with, longest first.
+    fn visit_prefixes<'t>(
+        &'t self,
+        rest: Option<&str>,
+        place: &Place<'_>,
+        visitor: &mut impl Visitor<'t>,
+    ) {
+        if let Some(rest) = rest {
+            let (segment, rest) = split(rest);
+            if let Some(node) = self.literals.get(segment) {
+                node.visit_prefixes(rest, place, visitor);
+            }
+            if let Some(node) = self.capture.as_ref().filter(|_| !segment.is_empty()) {
+                node.visit_prefixes(rest, place, visitor);
+            }
+        }
+        self.slot.visit(place, visitor);
+    }
+
+    fn slots<'t>(&'t self, slots: &mut Vec<&'t Slot>) {
+        slots.push(&self.slot);
+        let capture = self.capture.as_deref();
+        self.literals.values().chain(capture).for_each(|node| node.slots(slots));
+    }
+}
+
+/// The first segment, and what follows the slash behind it.
+fn split(rest: &str) -> (&str, Option<&str>) {
+    match memchr::memchr(b'/', rest.as_bytes()) {
+        Some(slash) => (&rest[..slash], Some(&rest[slash + 1..])),
+        None => (rest, None),
+    }
+}
+
+/// How specific a path is among those that match the same: what is less goes first.
+pub(super) fn order(path: &PathPattern) -> (u8, Reverse<usize>, Vec<u8>) {
+    let kinds = |template: &Template, end: &[u8]| {
+        let kind = |segment: &Segment| u8::from(matches!(segment, Segment::Capture(_)));
+        template.segments().iter().map(kind).chain(end.iter().copied()).collect()
+    };
+    let prefix = |prefix: &str| {
+        let prefix = prefix.trim_end_matches('/');
+        let mut kinds = vec![0; prefix.matches('/').count()];
+        kinds.push(2);
+        kinds
+    };
+    match path {
+        PathPattern::Exact(_) => (0, Reverse(0), Vec::new()),
+        PathPattern::Template(template) if template.is_open() => {
+            (3, Reverse(0), kinds(template, &[2]))
+        }
+        PathPattern::Template(template) => (1, Reverse(0), kinds(template, &[])),
+        PathPattern::Regex(pattern) => (2, Reverse(pattern.source().len()), Vec::new()),
+        PathPattern::Prefix(text) => (3, Reverse(0), prefix(text)),
+        PathPattern::Any => (3, Reverse(0), prefix("")),
     }
 }
 
@@ -99,12 +327,7 @@ mod tests {
     fn lengths_are_kept_once_and_longest_first() {
         let mut paths = Paths::default();
         for prefix in ["/a", "/", "/a/b", "/b/", "/c"] {
-            let candidate = Candidate {
-                route: RouteIndex(0),
-                methods: MethodSet::new(&[]),
-                listeners: [].into(),
-            };
-            paths.add(&PathSpec::Prefix(prefix.into()), candidate);
+            paths.slot(&PathPattern::Prefix(prefix.into()));
         }
 
         assert_eq!(paths.lengths, [4, 2, 0]);

@@ -17,7 +17,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode};
 use ipnet::IpNet;
 
-use crate::config::Config;
+use crate::config::{Config, Fault};
 use crate::plugin::{Chain, Mounted, Reply};
 use crate::routing::RouteTable;
 use crate::telemetry::{ListenerMetrics, RouteMetrics};
@@ -236,6 +236,8 @@ pub struct Snapshot {
     pub(crate) unrouted: Arc<RouteMetrics>,
     /// Tasks that plugins run while this snapshot is in use; taken when it is installed.
     pub(crate) tasks: tasks::Tasks,
+    /// What is doubtful but no fault, found while it was built.
+    pub warnings: Box<[Fault]>,
     /// Names whose values in queries are credentials, besides those that always are.
     pub(crate) concealed: Box<[String]>,
 }

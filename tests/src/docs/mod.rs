@@ -73,7 +73,7 @@ pub fn write() -> std::io::Result<Vec<PathBuf>> {
 }
 
 fn routing() -> Page {
-    let source = "gateway-core/src/routing/table.rs";
+    let source = "gateway-core/src/routing/table/mod.rs";
     let text = format!(
         "# Routing\n\n{}\n\nHosts are compared without case, port and trailing dot; an IPv6 address \
          in its short form. Paths are brought into one normal form first: unreserved characters \

@@ -24,7 +24,8 @@ fn whole_language_is_read() {
     let endpoint = &config.upstreams[0].endpoints[1];
     assert_eq!((endpoint.weight, endpoint.labels["zone"].as_str()), (3, "a"));
     let route = &config.routes[0];
-    assert_eq!(route.r#match.hosts, ["api.example.com", "*.api.example.com"]);
+    let hosts: Vec<String> = route.r#match.hosts.iter().map(ToString::to_string).collect();
+    assert_eq!(hosts, ["api.example.com", "*.api.example.com"]);
     assert_eq!(route.r#match.path, Some(PathMatch::Prefix("/users".into())));
     assert_eq!(route.r#match.methods, [http::Method::GET, http::Method::POST]);
     assert_eq!(config.routes[1].r#match.path, Some(PathMatch::Exact("/health".into())));

@@ -72,10 +72,11 @@ static FIXED: [(&str, Attribute); 23] = [
 /// Makes an attribute of what follows its prefix.
 pub(super) type Make = fn(&str) -> Option<Attribute>;
 
-const KEYED: [(&str, Make); 5] = [
+const KEYED: [(&str, Make); 6] = [
     ("request.header", |key| key.parse::<HeaderName>().ok().map(Attribute::RequestHeader)),
     ("request.query", |key| text(key).map(Attribute::RequestQuery)),
     ("request.cookie", |key| text(key).map(Attribute::RequestCookie)),
+    ("request.capture", |key| text(key).map(Attribute::RequestCapture)),
     ("consumer.label", |key| text(key).map(Attribute::ConsumerLabel)),
     ("response.header", |key| key.parse::<HeaderName>().ok().map(Attribute::ResponseHeader)),
 ];

@@ -3,7 +3,7 @@
 use cel::IdedExpr as Node;
 use cel::common::ast::{CallExpr, Expr, ListExpr, operators};
 
-use super::super::attribute::{Attribute, Kind, PublishedNames};
+use super::super::attribute::{Attribute, Kind, Moment, PublishedNames};
 use super::MAX_DEPTH;
 use super::expression::{Comparison, Expression, Int, IntTest, Text, TextTest};
 use super::literal::{int_literal, literal_term, negative, text_literal, text_test};
@@ -39,13 +39,14 @@ impl Term {
 /// Compiles one condition.
 pub(super) struct Compiler<'a> {
     published: &'a PublishedNames,
-    allow_response: bool,
+    /// When it is evaluated.
+    moment: Moment,
     needs_response: bool,
 }
 
 impl<'a> Compiler<'a> {
-    pub(super) fn new(published: &'a PublishedNames, allow_response: bool) -> Self {
-        Self { published, allow_response, needs_response: false }
+    pub(super) fn new(published: &'a PublishedNames, moment: Moment) -> Self {
+        Self { published, moment, needs_response: false }
     }
 
     pub(super) fn needs_response(&self) -> bool {
@@ -227,12 +228,11 @@ impl<'a> Compiler<'a> {
         let name = attribute_name(node)?;
         let attribute = Attribute::parse(&name, self.published);
         let attribute = attribute.or_else(|error| fault(node, error.to_string()))?;
-        if attribute.needs_response() {
-            if !self.allow_response {
-                return fault(node, format!("`{name}` is not known before the response"));
-            }
-            self.needs_response = true;
+        let known = attribute.known_from();
+        if known > self.moment {
+            return fault(node, format!("`{name}` is not known before {known}"));
         }
+        self.needs_response |= known == Moment::Response;
         Ok(attribute)
     }
 

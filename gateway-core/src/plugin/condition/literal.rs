@@ -3,10 +3,11 @@
 use cel::IdedExpr as Node;
 use cel::common::ast::{Expr, LiteralValue};
 use memchr::memmem::Finder;
-use regex::{Regex, RegexBuilder};
+use regex::Regex;
 
 use super::compile::{Fault, Term, fault, unsupported};
 use super::expression::{Expression, Int, Text, TextTest};
+use crate::config::compile_regex;
 
 pub(super) fn literal_term(node: &Node, literal: &LiteralValue) -> Result<Term, Fault> {
     match literal {
@@ -53,13 +54,5 @@ pub(super) fn text_test(function: &str, argument: &Node) -> Result<TextTest, Fau
 }
 
 fn regex(node: &Node, pattern: &str) -> Result<Regex, Fault> {
-    const COMPILED_BYTES: usize = 1 << 20;
-    const NESTING: u32 = 50;
-    let built = RegexBuilder::new(pattern).size_limit(COMPILED_BYTES).nest_limit(NESTING).build();
-    built.or_else(|error| {
-        // The regex crate draws the pattern over several lines; the last one says what is wrong.
-        let text = error.to_string();
-        let said = text.lines().last().unwrap_or_default().trim_start_matches("error: ");
-        fault(node, format!("not a regular expression: {said}"))
-    })
+    compile_regex(pattern).or_else(|said| fault(node, format!("not a regular expression: {said}")))
 }

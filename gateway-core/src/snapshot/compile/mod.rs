@@ -56,6 +56,7 @@ struct Compile<'a> {
     published: PublishedNames,
     consumers: Arc<Consumers>,
     faults: Vec<Fault>,
+    warnings: Vec<Fault>,
     tasks: Vec<Background>,
     /// Names under which plugins have credentials in queries.
     concealed: Vec<String>,
@@ -71,6 +72,7 @@ impl<'a> Compile<'a> {
             with,
             consumers: Arc::default(),
             faults: loaded.faults.clone(),
+            warnings: Vec::new(),
             tasks: Vec::new(),
             concealed: Vec::new(),
         }
@@ -119,13 +121,19 @@ impl<'a> Compile<'a> {
                 Arc::new(self.route(route, &path, &upstreams, &listeners, &plans))
             })
             .collect();
-        let table = RouteTable::new(
-            config
-                .routes
-                .iter()
-                .zip(&routes)
-                .map(|(route, plan)| routes::spec(route, plan.name.clone(), &names)),
-        );
+        let specs: Vec<_> = config
+            .routes
+            .iter()
+            .zip(&routes)
+            .enumerate()
+            .map(|(index, (route, plan))| {
+                let path = root.clone().key("routes").index(index);
+                self.spec(route, plan.name.clone(), &path, &names)
+            })
+            .collect();
+        let table = RouteTable::new(specs);
+        self.refuse_ties(&table);
+        self.warn_of_shadows(&table);
         Faults::refuse_any(self.faults)?;
         Ok(Snapshot {
             revision: Revision { number: self.with.number, digest: self.digest.to_owned() },
@@ -137,6 +145,7 @@ impl<'a> Compile<'a> {
             upstreams,
             unrouted: self.with.metrics.route(""),
             tasks: Tasks::waiting(self.tasks),
+            warnings: self.warnings.into(),
             concealed: self.concealed.into(),
         })
     }

@@ -4,9 +4,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::Compile;
-use crate::config::{ConfigPath, ListenerConfig, PathMatch, ReplyConfig, RouteConfig};
-use crate::plugin::{Chain, Level, Mounted};
-use crate::routing::{PathSpec, RouteSpec};
+use crate::config::{
+    ConfigPath, HostMatch, HostRule, ListenerConfig, MatchConfig, PathMatch, ReplyConfig,
+    RouteConfig,
+};
+use crate::plugin::{Attribute, Chain, Condition, Level, Moment, Mounted};
+use crate::routing::{
+    HostPattern, PathPattern, RouteIndex, RouteSpec, RouteTable, Rules, Shadow, Tie, ValueRule,
+};
 use crate::snapshot::{Action, Breakers, Fuse, ListenerPlan, ReplyPlan, RoutePlan};
 use crate::upstream::{Breaker, BreakerOptions, BreakerScope, Each, Upstream, Who};
 
@@ -134,25 +139,111 @@ impl Default for ReplyPlan {
     }
 }
 
-pub(super) fn spec(
-    route: &RouteConfig,
-    name: Arc<str>,
-    listeners: &HashMap<&str, u16>,
-) -> RouteSpec {
-    let matching = &route.r#match;
-    RouteSpec {
-        name,
-        hosts: matching.hosts.clone(),
-        path: match &matching.path {
-            None => PathSpec::Any,
-            Some(PathMatch::Exact(path)) => PathSpec::Exact(path.clone()),
-            Some(PathMatch::Prefix(path)) => PathSpec::Prefix(path.clone()),
-        },
-        methods: matching.methods.clone(),
-        listeners: matching
-            .listeners
-            .iter()
-            .filter_map(|name| listeners.get(name.as_str()).copied())
-            .collect(),
+impl Compile<'_> {
+    /// What a route matches.
+    pub(super) fn spec(
+        &mut self,
+        route: &RouteConfig,
+        name: Arc<str>,
+        path: &ConfigPath,
+        listeners_of: &HashMap<&str, u16>,
+    ) -> RouteSpec {
+        let matching = &route.r#match;
+        let condition = matching.when.as_deref().and_then(|source| {
+            let parsed = Condition::parse_for(Moment::Head, source, &self.published);
+            let at = path.clone().key("match").key("when");
+            parsed.map_err(|error| self.fault(&at, error.to_string())).ok()
+        });
+        let listeners = matching.listeners.iter();
+        let rules = Rules {
+            listeners: listeners
+                .filter_map(|name| listeners_of.get(name.as_str()).copied())
+                .collect(),
+            values: values(matching),
+            clients: matching.clients.as_slice().into(),
+            condition,
+        };
+        RouteSpec {
+            name,
+            priority: route.priority,
+            hosts: matching.hosts.iter().map(host).collect(),
+            path: matching.path.as_ref().map_or(PathPattern::Any, path_pattern),
+            methods: matching.methods.as_slice().into(),
+            rules: Arc::new(rules),
+        }
+    }
+
+    /// Refuses routes that nothing tells apart.
+    pub(super) fn refuse_ties(&mut self, table: &RouteTable) {
+        for Tie { first, second } in table.ties() {
+            let place =
+                |route: RouteIndex| ConfigPath::root().key("routes").index(route.0 as usize);
+            let names =
+                [first, second].map(|route| table.spec(route).map(|spec| spec.name.clone()));
+            let [Some(first_name), Some(second_name)] = names else { continue };
+            let message = format!(
+                "route `{second_name}` is as specific as route `{first_name}` at {}, and a request could match \
+                 both; give one of them a higher `priority`, or let them differ",
+                self.document.place(&place(first))
+            );
+            self.fault(&place(second).key("match"), message);
+        }
+    }
+}
+
+impl Compile<'_> {
+    /// Warns of routes that serve nothing.
+    pub(super) fn warn_of_shadows(&mut self, table: &RouteTable) {
+        for Shadow { route, by } in table.shadowed() {
+            let place =
+                |route: RouteIndex| ConfigPath::root().key("routes").index(route.0 as usize);
+            let names = [route, by].map(|route| table.spec(route).map(|spec| spec.name.clone()));
+            let [Some(name), Some(other)] = names else { continue };
+            let message = format!(
+                "route `{name}` serves no request: route `{other}` at {} goes before it and takes all of its",
+                self.document.place(&place(by))
+            );
+            self.warnings.push(self.document.fault(&place(route).key("match"), message));
+        }
+    }
+}
+
+fn values(matching: &MatchConfig) -> Box<[ValueRule]> {
+    let headers = matching
+        .headers
+        .iter()
+        .filter_map(|(name, value)| Some((Attribute::RequestHeader(name.parse().ok()?), value)));
+    let query =
+        matching.query.iter().map(|(name, value)| (Attribute::RequestQuery(name.clone()), value));
+    let cookies = matching
+        .cookies
+        .iter()
+        .map(|(name, value)| (Attribute::RequestCookie(name.clone()), value));
+    headers
+        .chain(query)
+        .chain(cookies)
+        .map(|(of, value)| ValueRule { of, test: value.into() })
+        .collect()
+}
+
+fn host(written: &HostMatch) -> HostPattern {
+    match written {
+        HostMatch::Long(HostRule::Regex(pattern)) => HostPattern::Regex(pattern.clone()),
+        HostMatch::Name(name) => {
+            let name = name.to_string();
+            match name.strip_prefix("*.") {
+                Some(under) => HostPattern::Under(under.into()),
+                None => HostPattern::Exact(name.into()),
+            }
+        }
+    }
+}
+
+fn path_pattern(written: &PathMatch) -> PathPattern {
+    match written {
+        PathMatch::Exact(path) => PathPattern::Exact(path.as_str().into()),
+        PathMatch::Prefix(path) => PathPattern::Prefix(path.as_str().into()),
+        PathMatch::Template(template) => PathPattern::Template(template.into()),
+        PathMatch::Regex(pattern) => PathPattern::Regex(pattern.clone()),
     }
 }

@@ -1,0 +1,101 @@
+//! Routes that no request can reach, because others take all of theirs.
+
+use std::cmp::Reverse;
+
+use super::{All, RouteIndex, RouteSpec, RouteTable};
+use crate::routing::paths::{Candidate, Place, order};
+use crate::routing::pattern::HostPattern;
+
+/// More candidates than these are not looked at for one host of one route.
+const ENOUGH: usize = 256;
+
+/// A route whose requests another one takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shadow {
+    /// The one that serves nothing.
+    pub route: RouteIndex,
+    /// The one that serves in its place; of several hosts the first.
+    pub by: RouteIndex,
+}
+
+impl RouteTable {
+    /// Routes that no request can reach, as far as their patterns tell.
+    pub fn shadowed(&self) -> Vec<Shadow> {
+        let routes = (0..).map(RouteIndex).zip(&self.specs);
+        let shadow = |(route, spec): (RouteIndex, &RouteSpec)| {
+            let own = spec.hosts.iter().map(Some);
+            let every = spec.hosts.is_empty().then_some(None);
+            let mut by = own.chain(every).map(|host| self.shadow_at(route, spec, host));
+            let first = by.next()??;
+            by.all(|other| other.is_some()).then_some(Shadow { route, by: first })
+        };
+        routes.filter_map(shadow).collect()
+    }
+
+    /// The route that takes everything that this one could take at one host.
+    fn shadow_at(
+        &self,
+        route: RouteIndex,
+        spec: &RouteSpec,
+        host: Option<&HostPattern>,
+    ) -> Option<RouteIndex> {
+        let sample = match host {
+            Some(HostPattern::Exact(host)) => host.to_string(),
+            Some(HostPattern::Under(name)) => format!("x.{name}"),
+            Some(HostPattern::Regex(_)) | None => String::new(),
+        };
+        let path = spec.path.sample().unwrap_or_else(|| "/".into());
+        let place = Place { host: &sample, path: &path, facts: None };
+        let (mut found, mut seen) = (None, 0);
+        self.visit(
+            &place,
+            &mut All(|candidate: &Candidate| {
+                seen += 1;
+                if found.is_some() || seen > ENOUGH || candidate.route == route {
+                    return;
+                }
+                let Some(other) = self.spec(candidate.route) else { return };
+                if other.goes_before(spec, host) && other.takes_all_of(spec, host) {
+                    found = Some(candidate.route);
+                }
+            }),
+        );
+        found
+    }
+}
+
+impl RouteSpec {
+    /// Whether it takes every request that another could take at one of that one's hosts.
+    fn takes_all_of(&self, other: &Self, host: Option<&HostPattern>) -> bool {
+        let hosts = match host {
+            _ if self.hosts.is_empty() => true,
+            None => false,
+            Some(host) => self.hosts.iter().any(|own| own.covers(host)),
+        };
+        let methods = self.methods.is_empty()
+            || !other.methods.is_empty()
+                && other.methods.iter().all(|method| self.methods.contains(method));
+        hosts && methods && self.path.covers(&other.path) && self.rules.cover(&other.rules)
+    }
+
+    /// Whether it is tried first where both match a request for such a host.
+    fn goes_before(&self, other: &Self, host: Option<&HostPattern>) -> bool {
+        let rank = |spec: &Self, host: Option<&HostPattern>| {
+            let (path, methods) = (order(&spec.path), spec.methods.is_empty());
+            (Reverse(spec.priority), host_order(host), path, methods, spec.rules.strictness())
+        };
+        let own = self.hosts.iter().filter(|own| host.is_none_or(|host| own.covers(host)));
+        let best = own.min_by_key(|own| host_order(Some(own)));
+        rank(self, best) < rank(other, host)
+    }
+}
+
+/// How specific a host is: less goes first.
+fn host_order(host: Option<&HostPattern>) -> (u8, Reverse<usize>) {
+    match host {
+        Some(HostPattern::Exact(_)) => (0, Reverse(0)),
+        Some(HostPattern::Under(name)) => (1, Reverse(name.len())),
+        Some(HostPattern::Regex(pattern)) => (2, Reverse(pattern.source().len())),
+        None => (3, Reverse(0)),
+    }
+}
