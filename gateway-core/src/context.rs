@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 use crate::consumer::Consumer;
 use crate::plugin::{Fact, FactSet};
 use crate::routing::{Captures, HostText};
-use crate::snapshot::{ListenerPlan, RoutePlan, Snapshot};
+use crate::snapshot::{Destination, ListenerPlan, RoutePlan, Snapshot};
 use crate::telemetry::{Ascii, AttemptRecord, FailureCode, GrpcStatus, TraceContext};
 use crate::tls::Secured;
 
@@ -23,6 +23,8 @@ pub struct RequestCtx {
     snapshot: Arc<Snapshot>,
     listener: Arc<ListenerPlan>,
     route: Option<Arc<RoutePlan>>,
+    /// Which of the route's destinations was chosen, once that is known.
+    destination: Option<usize>,
     /// What the route's path captured.
     captures: Option<Box<Captures>>,
     peer: SocketAddr,
@@ -62,6 +64,7 @@ impl RequestCtx {
             snapshot,
             listener,
             route: None,
+            destination: None,
             captures: None,
             peer,
             client: peer.ip(),
@@ -157,9 +160,26 @@ impl RequestCtx {
         self.route.as_ref().map(|route| &*route.name)
     }
 
-    /// The name of the route's upstream, if its action is one.
+    /// The name of the upstream that the request goes to. Where the route shares its requests among several it is known
+    /// once one is chosen, after the request phase.
     pub fn upstream_name(&self) -> Option<&str> {
-        Some(self.route.as_ref()?.upstream()?.name())
+        let route = self.route.as_ref()?;
+        let chosen = self.destination().map(|chosen| &chosen.upstream);
+        Some(chosen.or_else(|| route.upstream())?.name())
+    }
+
+    /// Where the request goes, once that is chosen.
+    pub(crate) fn destination(&self) -> Option<&Destination> {
+        self.route.as_ref()?.destinations.get(self.destination?)
+    }
+
+    /// Its place among the route's.
+    pub(crate) fn destination_place(&self) -> Option<usize> {
+        self.destination
+    }
+
+    pub(crate) fn set_destination(&mut self, place: usize) {
+        self.destination = Some(place);
     }
 
     /// The requested host, normalised, without a port.

@@ -3,6 +3,7 @@
 //! [`Gateway::builder`] is where those begin who embed it; [`plugin`] is where those begin who
 //! extend it. `ARCHITECTURE.md` in the repository is the map of the rooms.
 
+mod action;
 pub mod admin;
 mod carried;
 pub mod config;

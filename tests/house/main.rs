@@ -1,6 +1,7 @@
 //! Scripts against whole gateways, one file a capability. One binary, so that Pingora is linked
 //! once.
 
+mod actions;
 mod balancing;
 mod basics;
 mod bodies;

@@ -68,8 +68,9 @@ fn pingora_itself_is_known_to_four_rooms() {
 }
 
 #[test]
-fn routing_is_pure() {
+fn routing_and_actions_are_pure() {
     assert_absent("routing", &["tokio", "std::net::Tcp", "std::fs", "Instant", "SystemTime"]);
+    assert_absent("action", &["tokio", "std::net::Tcp", "pingora::", "Instant", "SystemTime"]);
 }
 
 #[test]

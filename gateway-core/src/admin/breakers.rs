@@ -74,11 +74,10 @@ impl<'a> Call<'a> {
         let mut found: Vec<Arc<Breaker>> = Vec::new();
         let routes = snapshot.routes().iter();
         for route in routes.filter(|route| self.route.is_none_or(|name| *route.name == *name)) {
-            let Some(upstream) = route.upstream().filter(|one| one.name() == self.upstream) else {
-                continue;
-            };
-            let of_plugin = route.breakers().filter(|(plugin, _)| *plugin.name == *self.plugin);
-            for (_, breakers) in of_plugin {
+            let of_plugin = route.breakers().filter(|(upstream, plugin, _)| {
+                upstream.name() == self.upstream && *plugin.name == *self.plugin
+            });
+            for (upstream, _, breakers) in of_plugin {
                 match (breakers, self.endpoint) {
                     (Breakers::One(breaker), None) => found.push(breaker.clone()),
                     (Breakers::One(_), Some(_)) => {}

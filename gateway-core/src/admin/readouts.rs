@@ -9,10 +9,11 @@ use http::StatusCode;
 use serde_json::{Map, Value, json};
 
 use super::server::{Reply, json, problem, typed};
+use crate::action::Action;
 use crate::lifecycle::State;
 use crate::plugin::{Level, Mounted};
 use crate::reload::Entry;
-use crate::snapshot::{Action, Breakers, RoutePlan, Snapshot};
+use crate::snapshot::{Breakers, RoutePlan, Snapshot};
 use crate::telemetry::utc;
 use crate::upstream::{Breaker, BreakerState, Condition, Endpoint, Overrides, Told};
 
@@ -200,9 +201,8 @@ fn each_breaker<'a>(
     mut tell: impl FnMut(&'a str, &Mounted, &str, Option<SocketAddr>, &Breaker),
 ) {
     let mut seen = HashSet::new();
-    let upstreams = snapshot.routes().iter().filter_map(|it| it.upstream().map(|up| (it, up)));
-    for (route, upstream) in upstreams {
-        for (plugin, breakers) in route.breakers() {
+    for route in snapshot.routes() {
+        for (upstream, plugin, breakers) in route.breakers() {
             let held = match breakers {
                 Breakers::One(breaker) => vec![(None, breaker.clone())],
                 Breakers::Each(each) => {
@@ -255,16 +255,24 @@ pub fn routes(snapshot: &Snapshot) -> Value {
         json!({
             "name": &*plan.name,
             "match": config.r#match,
-            "action": action(&plan.action),
+            "action": action(plan),
             "plugins": chains(snapshot, plan),
         })
     });
     Value::Array(routes.collect())
 }
 
-fn action(action: &Action) -> Value {
-    match action {
-        Action::Upstream(upstream) => json!({ "upstream": upstream.name() }),
+fn action(route: &RoutePlan) -> Value {
+    match &route.action {
+        Action::Send(None) => json!({ "upstream": route.upstream().map(|one| one.name()) }),
+        Action::Send(Some(split)) => {
+            let shares = split.shares().map(|(upstream, share)| {
+                json!({ "upstream": upstream, "share": (share * 1e4).round() / 1e4 })
+            });
+            let sticky = split.sticky().map(ToString::to_string);
+            json!({ "split": shares.collect::<Vec<_>>(), "sticky": sticky })
+        }
+        Action::Redirect(redirect) => json!({ "redirect": redirect.status.as_u16() }),
         Action::Reply(reply) => json!({ "reply": reply.status.as_u16(), "echo": reply.echo }),
     }
 }

@@ -5,13 +5,13 @@ use std::hash::Hash;
 
 use super::BalanceConfig;
 use super::Config;
+use super::check_routes;
 use super::consumer;
 use super::document::Document;
 use super::fault::Fault;
 use super::nearest::hint;
 use super::path::ConfigPath;
-use super::plugin::{self, PluginConfig};
-use super::route::RouteConfig;
+use super::plugin;
 use super::transport::Verify;
 use super::units::Span;
 use super::upstream::UpstreamConfig;
@@ -39,7 +39,7 @@ impl Findings<'_> {
     }
 
     /// "did you mean", which is worth its time for the first faults only.
-    fn hint(&self, word: &str, candidates: &[&str]) -> String {
+    pub fn hint(&self, word: &str, candidates: &[&str]) -> String {
         const HINTS: usize = 200;
         if self.faults.len() > HINTS {
             return String::new();
@@ -69,10 +69,10 @@ pub(super) fn check(config: &Config, document: &Document) -> Vec<Fault> {
 
 /// What is doubtful but no fault: an upstream that nothing uses, TLS that protects nobody.
 pub(super) fn warnings(config: &Config, document: &Document) -> Vec<Fault> {
-    let mut used: HashSet<&str> =
-        config.routes.iter().filter_map(|route| route.upstream.as_deref()).collect();
-    let passed = config.listeners.iter().filter_map(|listener| listener.tcp.as_ref());
     let root = ConfigPath::root();
+    let routed = config.routes.iter().flat_map(|route| route.upstreams(&root));
+    let mut used: HashSet<&str> = routed.map(|(_, name)| name).collect();
+    let passed = config.listeners.iter().filter_map(|listener| listener.tcp.as_ref());
     used.extend(passed.flat_map(|tcp| tcp.upstreams(&root).map(|(_, name)| name)));
     let mut warnings = Vec::new();
     for (index, upstream) in config.upstreams.iter().enumerate() {
@@ -89,10 +89,19 @@ pub(super) fn warnings(config: &Config, document: &Document) -> Vec<Fault> {
             warnings.push(document.fault(&at.key("tls").key("verify"), message));
         }
     }
+    let joined: HashSet<&str> =
+        config.routes.iter().filter_map(|route| route.group.as_deref()).collect();
+    for (index, group) in config.route_groups.iter().enumerate() {
+        if !joined.contains(group.name.as_str()) {
+            let at = section("route_groups").index(index).key("name");
+            let message = format!("route group `{}` has no route", group.name);
+            warnings.push(document.fault(&at, message));
+        }
+    }
     warnings
 }
 
-fn section(name: &str) -> ConfigPath {
+pub(super) fn section(name: &str) -> ConfigPath {
     ConfigPath::root().key(name)
 }
 
@@ -111,6 +120,9 @@ fn nouns(config: &Config, findings: &mut Findings<'_>) {
         upstream.check(&section("upstreams").index(index), findings);
     }
     consumer::check_list(&config.consumers, &section("consumers"), findings);
+    for (index, group) in config.route_groups.iter().enumerate() {
+        group.check(&section("route_groups").index(index), findings);
+    }
     for (index, route) in config.routes.iter().enumerate() {
         route.check(&section("routes").index(index), findings);
     }
@@ -126,6 +138,8 @@ fn names(config: &Config, findings: &mut Findings<'_>) {
     repeated(findings, "upstreams", "name", upstreams, said("upstream"));
     let consumers = config.consumers.iter().map(|consumer| Some(consumer.name.as_str()));
     repeated(findings, "consumers", "name", consumers, said("consumer"));
+    let groups = config.route_groups.iter().map(|group| Some(group.name.as_str()));
+    repeated(findings, "route_groups", "name", groups, said("route group"));
     let routes = config.routes.iter().map(|route| Some(route.name.as_str()));
     repeated(findings, "routes", "name", routes, said("route"));
 }
@@ -163,9 +177,8 @@ fn repeated<K: Eq + Hash>(
 
 fn references(config: &Config, findings: &mut Findings<'_>) {
     let upstreams: Vec<&str> = config.upstreams.iter().map(|u| u.name.as_str()).collect();
-    let listeners: Vec<&str> = config.listeners.iter().map(|l| l.name.as_str()).collect();
     let known_upstreams: HashSet<&str> = upstreams.iter().copied().collect();
-    let known_listeners: HashSet<&str> = listeners.iter().copied().collect();
+    let known_listeners = config.listeners.iter().map(|one| (one.name.as_str(), one)).collect();
     for (index, listener) in config.listeners.iter().enumerate() {
         let Some(tcp) = &listener.tcp else { continue };
         for (at, name) in tcp.upstreams(&section("listeners").index(index).key("tcp")) {
@@ -177,28 +190,7 @@ fn references(config: &Config, findings: &mut Findings<'_>) {
             passable(upstream, listener.tls.is_none() && !tcp.sni.is_empty(), &at, findings);
         }
     }
-    for (index, route) in config.routes.iter().enumerate() {
-        if let Some(name) = &route.upstream
-            && !known_upstreams.contains(name.as_str())
-        {
-            let at = section("routes").index(index).key("upstream");
-            let hint = findings.hint(name, &upstreams);
-            findings.add(&at, format!("there is no upstream `{name}`{hint}"));
-        }
-        for (position, name) in route.r#match.listeners.iter().enumerate() {
-            if !known_listeners.contains(name.as_str()) {
-                let at = section("routes").index(index).key("match");
-                let at = at.key("listeners").index(position);
-                let hint = findings.hint(name, &listeners);
-                findings.add(&at, format!("there is no listener `{name}`{hint}"));
-            } else if config.listeners.iter().any(|one| one.name == *name && one.tcp.is_some()) {
-                let at = section("routes").index(index).key("match");
-                let at = at.key("listeners").index(position);
-                findings.add(&at, format!("listener `{name}` has `tcp`, and no requests"));
-            }
-        }
-        disabled(config, index, route, findings);
-    }
+    check_routes::references(config, &known_upstreams, &known_listeners, findings);
 }
 
 /// Whether connections that are no HTTP can go to an upstream.
@@ -230,30 +222,5 @@ fn passable(
              `client.ip` and `client.network` it has"
         );
         findings.add(at, message);
-    }
-}
-
-/// `disable` takes away plugins of the gateway and of the listeners a route is reached through.
-fn disabled(config: &Config, index: usize, route: &RouteConfig, findings: &mut Findings<'_>) {
-    if route.disable.is_empty() {
-        return;
-    }
-    let through = &route.r#match.listeners;
-    let reached = config
-        .listeners
-        .iter()
-        .filter(|listener| through.is_empty() || through.contains(&listener.name));
-    let outer: Vec<&str> = config
-        .plugins
-        .iter()
-        .chain(reached.flat_map(|listener| &listener.plugins))
-        .map(PluginConfig::name)
-        .collect();
-    for (position, name) in route.disable.iter().enumerate() {
-        if !outer.contains(&name.as_str()) {
-            let at = section("routes").index(index).key("disable").index(position);
-            let hint = findings.hint(name, &outer);
-            findings.add(&at, format!("no outer plugin is named `{name}`{hint}"));
-        }
     }
 }

@@ -9,7 +9,8 @@ use super::marks::{Mark, Marks};
 use super::path::{ConfigPath, Segment};
 
 /// The lists that included files add to.
-pub(super) const LISTS: [&str; 5] = ["plugins", "listeners", "upstreams", "consumers", "routes"];
+pub(super) const LISTS: [&str; 6] =
+    ["plugins", "listeners", "upstreams", "consumers", "route_groups", "routes"];
 
 /// The files a config was read from; says where a part of the merged config is written.
 #[derive(Debug, Default)]

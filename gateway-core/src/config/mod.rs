@@ -7,6 +7,7 @@ mod access_log;
 mod address;
 mod admin;
 mod check;
+mod check_routes;
 mod consumer;
 mod digest;
 mod discover;
@@ -30,10 +31,13 @@ mod pattern;
 mod plugin;
 mod redact;
 mod redaction;
+mod redirect;
 mod reload;
 mod reply;
 mod retry;
+mod rewrite;
 mod route;
+mod route_group;
 mod route_match;
 mod scalar;
 mod schema;
@@ -41,6 +45,7 @@ mod secret;
 pub(crate) mod secret_name;
 mod server;
 mod shape;
+mod split;
 mod status_range;
 mod tcp;
 #[cfg(test)]
@@ -80,16 +85,20 @@ pub(crate) use pattern::compile as compile_regex;
 pub use pattern::{MAX_COMPILED, Pattern, WholePattern};
 pub use plugin::{OnError, PluginConfig};
 pub use redaction::RedactionConfig;
+pub use redirect::{RedirectConfig, Scheme};
 pub use reload::{CanaryConfig, HistoryConfig, ReloadConfig};
 pub use reply::ReplyConfig;
 pub use retry::{HedgeConfig, RetryCondition, RetryConfig, RetryOn};
+pub use rewrite::{ReplaceConfig, RewriteConfig};
 pub use route::{RouteConfig, RouteTimeouts};
+pub use route_group::RouteGroupConfig;
 pub use route_match::{HostMatch, HostRule, MatchConfig, PathMatch};
 pub use scalar::Invalid;
 pub use schema::json_schema;
 pub(crate) use secret::environment;
 pub use secret::{Secret, SecretConfig};
 pub use server::{ServerConfig, Workers};
+pub use split::{ShareConfig, SplitConfig};
 pub use status_range::StatusRange;
 pub use tcp::{TcpConfig, TcpTimeouts};
 pub use tls::{CertificateConfig, ClientAuthConfig, ClientAuthMode, ListenerTls, TlsVersion};
@@ -139,6 +148,9 @@ pub struct Config {
     /// Callers known by name.
     #[serde(default)]
     pub consumers: Vec<ConsumerConfig>,
+    /// What many routes have in common.
+    #[serde(default)]
+    pub route_groups: Vec<RouteGroupConfig>,
     /// Which requests, which plugins, and what becomes of them.
     #[serde(default)]
     pub routes: Vec<RouteConfig>,
@@ -162,6 +174,8 @@ struct Fragment {
     upstreams: Vec<UpstreamConfig>,
     #[serde(default)]
     consumers: Vec<ConsumerConfig>,
+    #[serde(default)]
+    route_groups: Vec<RouteGroupConfig>,
     #[serde(default)]
     routes: Vec<RouteConfig>,
 }

@@ -15,6 +15,21 @@ const MAX_SEGMENTS: usize = 64;
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct PathTemplate(String);
 
+impl PathTemplate {
+    /// The names of what it captures, in order.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.split('/').filter_map(|segment| match capture(segment) {
+            Some(Ok(name)) => Some(name.trim_start_matches('*')),
+            _ => None,
+        })
+    }
+
+    /// Whether it ends in `{*name}`, and so stands for all that is below.
+    pub(crate) fn is_open(&self) -> bool {
+        self.0.rsplit('/').next().is_some_and(|last| last.starts_with("{*"))
+    }
+}
+
 /// What stands between braces, if a segment holds any.
 fn capture(segment: &str) -> Option<Result<&str, ()>> {
     if !segment.contains(['{', '}']) {
@@ -86,6 +101,15 @@ scalar!(PathTemplate);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_template_knows_its_names() {
+        let template: PathTemplate = "/a/{id}/b/{*rest}".parse().unwrap();
+
+        assert_eq!(template.names().collect::<Vec<_>>(), ["id", "rest"]);
+        assert!(template.is_open());
+        assert!(!"/a/{id}".parse::<PathTemplate>().unwrap().is_open());
+    }
 
     #[test]
     fn what_is_no_template_says_why() {

@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::check::Findings;
+use super::file_path::FilePath;
 use super::path::ConfigPath;
 use super::redact;
 
@@ -22,13 +23,28 @@ pub struct ReplyConfig {
     pub headers: BTreeMap<String, String>,
     /// The body. Default: none.
     pub body: Option<String>,
+    /// A file that is the body, read when the config is; the gateway loads the config again when it changes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<FilePath>,
+    /// Whether the body and the values of `headers` are templates, in which `{request.path}` and the like stand for
+    /// attributes, `{{` and `}}` for braces. What they stand for is escaped as the type of the body asks: JSON, HTML and
+    /// XML. Default false.
+    #[serde(skip_serializing_if = "is_false")]
+    pub template: bool,
     /// Answers with what arrived, as JSON, instead of `body`. Default false.
     pub echo: bool,
 }
 
 impl Default for ReplyConfig {
     fn default() -> Self {
-        Self { status: 200, headers: BTreeMap::new(), body: None, echo: false }
+        Self {
+            status: 200,
+            headers: BTreeMap::new(),
+            body: None,
+            file: None,
+            template: false,
+            echo: false,
+        }
     }
 }
 
@@ -36,12 +52,22 @@ impl Default for ReplyConfig {
 const FRAMING: [&str; 6] =
     ["connection", "content-length", "keep-alive", "te", "transfer-encoding", "upgrade"];
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_false(template: &bool) -> bool {
+    !*template
+}
+
 impl ReplyConfig {
     pub(super) fn check(&self, at: &ConfigPath, findings: &mut Findings<'_>) {
-        if self.echo && self.body.is_some() {
-            findings.add_at_key(&at.clone().key("body"), "`echo` writes the body; leave one out");
+        let bodies =
+            [("echo", self.echo), ("body", self.body.is_some()), ("file", self.file.is_some())];
+        let mut written = bodies.iter().filter(|(_, written)| *written).map(|(key, _)| *key);
+        let first = written.next();
+        if let (Some(first), Some(second)) = (first, written.next()) {
+            let message = format!("`{first}` says what the body is; leave one out");
+            findings.add_at_key(&at.clone().key(second), message);
         }
-        if matches!(self.status, 204 | 205 | 304) && (self.body.is_some() || self.echo) {
+        if matches!(self.status, 204 | 205 | 304) && first.is_some() {
             let status = self.status;
             findings.add(&at.clone().key("status"), format!("a {status} reply has no body"));
         }

@@ -143,6 +143,17 @@ impl From<PathWritten> for PathMatch {
     }
 }
 
+impl PathMatch {
+    /// The names of what it captures.
+    pub(crate) fn captures(&self) -> Vec<&str> {
+        match self {
+            Self::Exact(_) | Self::Prefix(_) => Vec::new(),
+            Self::Template(template) => template.names().collect(),
+            Self::Regex(pattern) => pattern.regex().capture_names().flatten().collect(),
+        }
+    }
+}
+
 impl MatchConfig {
     pub(super) fn check(&self, at: &ConfigPath, findings: &mut Findings<'_>) {
         for (kind, values) in

@@ -21,6 +21,8 @@ pub enum Level {
     Gateway,
     /// For every route reached through one listener.
     Listener,
+    /// For every route of one group.
+    Group,
     /// For one route.
     Route,
 }
@@ -35,7 +37,7 @@ pub struct Mounted {
     pub class: Class,
     /// Where it is listed.
     pub level: Level,
-    /// The list it stands in: empty for the gateway's, else `listener/` or `route/` and a name.
+    /// The list it stands in: empty for the gateway's, else `listener/`, `group/` or `route/` and a name.
     pub(crate) scope: Box<str>,
     pub(crate) on_error: OnError,
     pub(crate) when: Option<Condition>,

@@ -31,7 +31,7 @@ pub use hooks::{
 };
 pub use registry::{Registry, Spec};
 pub use reply::Reply;
-pub use template::{Template, TemplateError};
+pub use template::{Escape, Template, TemplateError};
 
 pub use pingora_http::{RequestHeader, ResponseHeader};
 

@@ -18,6 +18,53 @@ enum Part {
     Attribute(Attribute),
 }
 
+/// How values are escaped where they stand in a text of a certain type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Escape {
+    /// Control characters are left out.
+    Plain,
+    /// As inside a string of JSON (RFC 8259, section 7).
+    Json,
+    /// As in text and attributes of HTML and XML.
+    Markup,
+}
+
+impl Escape {
+    /// What a content type asks for.
+    pub fn of(content_type: &str) -> Self {
+        let essence =
+            content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        match essence.as_str() {
+            json if json == "application/json" || json.ends_with("+json") => Self::Json,
+            "text/html" | "text/xml" | "application/xml" => Self::Markup,
+            xml if xml.ends_with("+xml") => Self::Markup,
+            _ => Self::Plain,
+        }
+    }
+
+    fn push(self, text: &mut String, value: &str) {
+        match self {
+            Self::Plain => push_clean(text, value),
+            Self::Json => {
+                let quoted = serde_json::Value::from(value).to_string();
+                text.push_str(quoted.get(1..quoted.len() - 1).unwrap_or_default());
+            }
+            Self::Markup => {
+                for character in value.chars().filter(|character| !character.is_control()) {
+                    match character {
+                        '&' => text.push_str("&amp;"),
+                        '<' => text.push_str("&lt;"),
+                        '>' => text.push_str("&gt;"),
+                        '"' => text.push_str("&quot;"),
+                        '\'' => text.push_str("&#39;"),
+                        other => text.push(other),
+                    }
+                }
+            }
+        }
+    }
+}
+
 /// Why a text is no template. Places are counted in characters, from 1.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TemplateError {
@@ -83,12 +130,17 @@ impl Template {
 
     /// The text for one request; borrowed if it is the same for all.
     pub fn render(&self, facts: &Facts<'_>) -> Cow<'_, str> {
+        self.render_escaped(facts, Escape::Plain)
+    }
+
+    /// As [`render`](Self::render), with values escaped as the type of the text asks.
+    pub fn render_escaped(&self, facts: &Facts<'_>, escape: Escape) -> Cow<'_, str> {
         match &*self.0 {
             [] => Cow::Borrowed(""),
             [Part::Literal(literal)] => Cow::Borrowed(literal),
             parts => {
                 let mut text = String::new();
-                parts.iter().for_each(|part| part.render(facts, &mut text));
+                parts.iter().for_each(|part| part.render(facts, escape, &mut text));
                 Cow::Owned(text)
             }
         }
@@ -96,11 +148,11 @@ impl Template {
 }
 
 impl Part {
-    fn render(&self, facts: &Facts<'_>, text: &mut String) {
+    fn render(&self, facts: &Facts<'_>, escape: Escape, text: &mut String) {
         match self {
             Self::Literal(literal) => text.push_str(literal),
             Self::Attribute(attribute) => {
-                attribute.with_text(facts, |value| push_clean(text, value.unwrap_or_default()));
+                attribute.with_text(facts, |value| escape.push(text, value.unwrap_or_default()));
             }
         }
     }
@@ -182,6 +234,26 @@ mod tests {
         assert_eq!(render("q: {request.query.q}"), "q: set-cookie: x");
         assert_eq!(render("{request.header.x-tab}"), "ab");
         assert_eq!(render("a\nb"), "a\nb");
+    }
+
+    #[test]
+    fn values_are_escaped_as_the_type_of_the_text_asks() {
+        let mut request = RequestHeader::build("GET", b"/", None).unwrap();
+        request.insert_header("x-v", "<a b='\"'>\\&").unwrap();
+        let ctx = RequestCtx::sample();
+        let facts = Facts { request: &request, response: None, ctx: &ctx };
+        let template = template("{request.header.x-v}").unwrap();
+
+        for (content_type, expected) in [
+            ("text/plain", "<a b='\"'>\\&"),
+            ("Application/JSON; charset=utf-8", r#"<a b='\"'>\\&"#),
+            ("application/problem+json", r#"<a b='\"'>\\&"#),
+            ("text/html", "&lt;a b=&#39;&quot;&#39;&gt;\\&amp;"),
+            ("image/svg+xml", "&lt;a b=&#39;&quot;&#39;&gt;\\&amp;"),
+        ] {
+            let text = template.render_escaped(&facts, Escape::of(content_type));
+            assert_eq!(text, expected, "{content_type}");
+        }
     }
 
     #[test]

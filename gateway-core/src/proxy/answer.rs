@@ -12,8 +12,9 @@ use pingora_proxy::Session;
 use super::exchange::Open;
 use super::failure::Progress;
 use super::response::is_bodiless;
-use crate::plugin::Reply;
-use crate::snapshot::ReplyPlan;
+use crate::action::ReplyPlan;
+use crate::plugin::{Facts, Reply};
+
 use crate::telemetry::StatusSource;
 
 /// A request body up to this size is read to its end before an answer that does not need it, so
@@ -169,8 +170,8 @@ pub(super) async fn planned(
     open: &mut Open,
     plan: &ReplyPlan,
 ) -> std::result::Result<Reply, Box<Reply>> {
-    let mut reply = Reply::new(plan.status).with_body(plan.body.clone());
-    reply.headers = plan.headers.to_vec();
+    let facts = Facts { request: session.req_header(), response: None, ctx: &open.ctx };
+    let mut reply = plan.reply(&facts);
     if plan.echo {
         let body = read(session, open).await?;
         reply.body = echo(session, open, &body).into();

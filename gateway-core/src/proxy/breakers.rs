@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 use super::exchange::Open;
 use super::refusal;
 use crate::plugin::Reply;
-use crate::snapshot::{Breakers, Fuse, RoutePlan};
+use crate::snapshot::{Breakers, Destination, Fuse, RoutePlan};
 use crate::telemetry::FailureCode;
 use crate::upstream::{Choice, Pass, Place, Upstream};
 
@@ -20,16 +20,20 @@ use crate::upstream::{Choice, Pass, Place, Upstream};
 const BALANCED: usize = 8;
 
 impl Open {
-    /// The route, if it has breakers before its upstream.
-    fn guarded(&self) -> Option<Arc<RoutePlan>> {
-        self.ctx.route().filter(|route| route.has_fuses()).cloned()
+    /// The route, if it has breakers before the upstream that was chosen, and that upstream's place.
+    fn guarded(&self) -> Option<(Arc<RoutePlan>, usize)> {
+        let place = self
+            .ctx
+            .destination_place()
+            .filter(|_| self.ctx.destination().is_some_and(Destination::has_fuses))?;
+        Some((self.ctx.route()?.clone(), place))
     }
 
     /// Asks the breakers that stand before the upstream as a whole, in the order of their plugins.
     pub(super) fn pass_breakers(&mut self, head: &RequestHeader) -> Result<(), Box<Reply>> {
-        let Some(route) = self.guarded() else { return Ok(()) };
+        let Some((route, place)) = self.guarded() else { return Ok(()) };
         let listener = self.ctx.listener().clone();
-        for fuse in route.fuses(&listener) {
+        for fuse in route.destinations[place].fuses(&listener) {
             let Breakers::One(breaker) = &fuse.breakers else { continue };
             if !self.chain.takes_part(fuse.place, head, &mut self.ctx)? {
                 continue;
@@ -51,9 +55,9 @@ impl Open {
         choice: &Choice<'_>,
         mut place: Place,
     ) -> Result<(Place, Vec<Pass>), Box<Reply>> {
-        let Some(route) = self.guarded() else { return Ok((place, Vec::new())) };
+        let Some((route, chosen)) = self.guarded() else { return Ok((place, Vec::new())) };
         let listener = self.ctx.listener().clone();
-        let fuses = route.fuses(&listener);
+        let fuses = route.destinations[chosen].fuses(&listener);
         let mut avoid: SmallVec<[SocketAddr; 8]> = choice.avoid.into();
         for _ in 0..BALANCED {
             match self.ask_endpoint(head, fuses, upstream, &place)? {

@@ -12,10 +12,11 @@ use super::seen::Seen;
 use super::{
     GatewayProxy, admission, answer, body_too_large, client, forward, grpc, refusal, tunnel,
 };
+use crate::action::Action;
 use crate::grpc::GrpcForm;
 use crate::plugin::{Attribute, Facts, Reply};
 use crate::routing::{Match, RouteQuery};
-use crate::snapshot::{Action, RoutePlan};
+use crate::snapshot::RoutePlan;
 use crate::telemetry::{FailureCode, TraceContext};
 use crate::upstream::{Choice, Upstream, hash};
 
@@ -40,6 +41,13 @@ fn to_https(head: &RequestHeader, host: Option<&str>, port: u16) -> Box<Reply> {
     let mut reply = Reply::new(StatusCode::PERMANENT_REDIRECT);
     reply.set(header::LOCATION, place);
     Box::new(reply)
+}
+
+/// What a request holds leads to no place.
+#[cold]
+fn unreachable_by(why: &dyn std::fmt::Display) -> Box<Reply> {
+    let reply = Reply::problem(StatusCode::BAD_REQUEST, &why.to_string());
+    Box::new(reply.because(FailureCode::P8))
 }
 
 impl GatewayProxy {
@@ -68,12 +76,30 @@ impl GatewayProxy {
         {
             return Some(reply);
         }
-        match &route?.action {
+        let route = route?;
+        match &route.action {
             Action::Reply(plan) => {
                 let reply = Box::pin(answer::planned(session, open, plan)).await;
                 Some(reply.map_or_else(|refusal| refusal, Box::new))
             }
-            Action::Upstream(upstream) => self.target(session, open, upstream).await,
+            Action::Redirect(plan) => {
+                let facts = Facts { request: session.req_header(), response: None, ctx: &open.ctx };
+                let reply = plan.reply(&facts);
+                Some(reply.map_or_else(|nowhere| unreachable_by(&nowhere), Box::new))
+            }
+            Action::Send(split) => {
+                let facts = Facts { request: session.req_header(), response: None, ctx: &open.ctx };
+                let place = split.as_ref().map_or(0, |split| split.choose(&facts, rand::random()));
+                if let Some(rewrite) = &route.rewrite {
+                    match rewrite.apply(&facts) {
+                        Ok(rewritten) => open.rewritten = Some(Box::new(rewritten)),
+                        Err(unfit) => return Some(unreachable_by(&unfit)),
+                    }
+                }
+                open.ctx.set_destination(place);
+                let upstream = &route.destinations.get(place)?.upstream;
+                self.target(session, open, upstream).await
+            }
         }
     }
 

@@ -11,6 +11,7 @@ use smallvec::SmallVec;
 
 use super::failure::Progress;
 use super::seen::Seen;
+use crate::action::Rewritten;
 use crate::context::RequestCtx;
 use crate::grpc::GrpcForm;
 use crate::listener::Conn;
@@ -56,6 +57,8 @@ pub(super) struct Open {
     /// It asks for WebSocket.
     pub(super) upgrade: Option<Arc<Upgrade>>,
     /// It counts for the trial of a config.
+    /// What the upstream is asked for, where that is something else than the client asked for.
+    pub(super) rewritten: Option<Box<Rewritten>>,
     pub(super) sample: Option<Sample>,
 }
 

@@ -3,12 +3,13 @@
 use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
 
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Version, header, request};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, Version, header, request};
 use pingora::{ErrorType, OrErr};
 use pingora_http::RequestHeader;
 
 use super::client::{FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO, is_trusted};
 use super::seen::{Seen, is_claim};
+use crate::action::Rewritten;
 use crate::context::RequestCtx;
 use crate::listener::{Conn, Introduction};
 use crate::telemetry::trace;
@@ -98,6 +99,23 @@ pub(super) fn forget_spelling(head: &mut RequestHeader) {
     if head.has_case() {
         let parts = take(head);
         *head = parts.into();
+    }
+}
+
+/// Asks for another path or host than the client did; the query stays.
+pub(super) fn rewrite(head: &mut RequestHeader, rewritten: &Rewritten) -> Outcome {
+    if let Some(path) = &rewritten.path {
+        let target = match head.uri.query() {
+            Some(query) => format!("{path}?{query}"),
+            None => path.clone(),
+        };
+        // What came over HTTP/2 has its authority in Host by now.
+        let uri = Uri::try_from(target).or_err(ErrorType::InvalidHTTPHeader, "rewritten path")?;
+        head.set_uri(uri);
+    }
+    match &rewritten.host {
+        Some(host) => head.insert_header("Host", host.clone()),
+        None => Ok(()),
     }
 }
 

@@ -212,6 +212,7 @@ impl ProxyHttp for GatewayProxy {
             http2,
             upgrade: None,
             grpc: None,
+            rewritten: None,
             sample,
         });
         Ok(())
@@ -343,6 +344,9 @@ impl ProxyHttp for GatewayProxy {
         // Over HTTP/1.1 an endpoint has no trailers to end a call with that a plugin made one of gRPC.
         let is_untold = !target.is_stream && open.grpc.is_some_and(GrpcForm::is_web);
         way.prepare(head, session.req_header().version)?;
+        if let Some(rewritten) = &open.rewritten {
+            forward::rewrite(head, rewritten)?;
+        }
         if open.upgrade.is_some() {
             tunnel::ask(head)?;
         }

@@ -13,10 +13,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use bytes::Bytes;
-use http::{HeaderName, HeaderValue, StatusCode};
 use ipnet::IpNet;
 
+use crate::action::{Action, RewritePlan};
 use crate::config::{Config, Fault};
 use crate::plugin::{Chain, Mounted, Reply};
 use crate::routing::RouteTable;
@@ -143,34 +142,25 @@ pub(crate) struct ListenerTimeouts {
     pub(crate) write: Duration,
 }
 
-/// What a route does with a request that its plugins let pass.
-pub enum Action {
-    /// Send it on.
-    Upstream(Arc<Upstream>),
-    /// Answer it here.
-    Reply(ReplyPlan),
-}
-
-/// An answer written in the config.
-pub struct ReplyPlan {
-    pub(crate) status: StatusCode,
-    pub(crate) headers: Box<[(HeaderName, HeaderValue)]>,
-    pub(crate) body: Bytes,
-    pub(crate) echo: bool,
-}
-
 /// One route, ready to serve.
 pub struct RoutePlan {
     /// The name that logs and metrics use.
     pub name: Arc<str>,
-    /// What it does.
-    pub action: Action,
+    pub(crate) action: Action,
+    /// Where it sends requests, one place for each of its upstreams.
+    pub(crate) destinations: Box<[Destination]>,
+    pub(crate) rewrite: Option<Arc<RewritePlan>>,
     pub(crate) total: Option<Duration>,
     /// Its plugins, by the listener the request came through.
     pub(crate) chains: Box<[Arc<Chain>]>,
-    /// The breakers before its upstream, by the listener the request came through.
-    fuses: Option<Box<[Box<[Fuse]>]>>,
     pub(crate) metrics: Arc<RouteMetrics>,
+}
+
+/// An upstream of a route, and the breakers before it.
+pub(crate) struct Destination {
+    pub(crate) upstream: Arc<Upstream>,
+    /// By the listener the request came through.
+    fuses: Option<Box<[Box<[Fuse]>]>>,
 }
 
 /// The breakers that a plugin puts before an upstream, and the plugin's place in the chain.
@@ -188,35 +178,47 @@ pub(crate) enum Breakers {
 }
 
 impl RoutePlan {
-    /// The upstream it sends to, if that is its action.
+    /// The upstream it sends to, if it is one.
     pub fn upstream(&self) -> Option<&Arc<Upstream>> {
-        match &self.action {
-            Action::Upstream(upstream) => Some(upstream),
-            Action::Reply(_) => None,
+        match &*self.destinations {
+            [one] => Some(&one.upstream),
+            _ => None,
         }
     }
 
-    /// All breakers before its upstream, with the plugins that put them there.
-    pub(crate) fn breakers(&self) -> impl Iterator<Item = (&Arc<Mounted>, &Breakers)> {
-        let fuses = self.fuses.iter().flatten().zip(&self.chains);
-        fuses.flat_map(|(fuses, chain)| {
-            fuses.iter().map(|fuse| (chain.plugin(fuse.place), &fuse.breakers))
+    /// The upstreams it sends to.
+    pub fn upstreams(&self) -> impl Iterator<Item = &Arc<Upstream>> {
+        self.destinations.iter().map(|one| &one.upstream)
+    }
+
+    /// All breakers before its upstreams, with the plugins that put them there.
+    pub(crate) fn breakers(
+        &self,
+    ) -> impl Iterator<Item = (&Arc<Upstream>, &Arc<Mounted>, &Breakers)> {
+        self.destinations.iter().flat_map(|destination| {
+            let fuses = destination.fuses.iter().flatten().zip(&self.chains);
+            fuses.flat_map(|(fuses, chain)| {
+                let told = fuses.iter().map(|fuse| (chain.plugin(fuse.place), &fuse.breakers));
+                told.map(|(plugin, breakers)| (&destination.upstream, plugin, breakers))
+            })
         })
-    }
-
-    pub(crate) fn has_fuses(&self) -> bool {
-        self.fuses.is_some()
-    }
-
-    /// The breakers before its upstream for requests that come through `listener`.
-    pub(crate) fn fuses(&self, listener: &ListenerPlan) -> &[Fuse] {
-        let fuses = self.fuses.as_ref().and_then(|fuses| fuses.get(usize::from(listener.index)));
-        fuses.map_or(&[], |fuses| fuses)
     }
 
     /// Its plugins for requests that come through `listener`.
     pub fn chain(&self, listener: &ListenerPlan) -> Option<&Arc<Chain>> {
         self.chains.get(usize::from(listener.index))
+    }
+}
+
+impl Destination {
+    pub(crate) fn has_fuses(&self) -> bool {
+        self.fuses.is_some()
+    }
+
+    /// The breakers before it for requests that come through `listener`.
+    pub(crate) fn fuses(&self, listener: &ListenerPlan) -> &[Fuse] {
+        let fuses = self.fuses.as_ref().and_then(|fuses| fuses.get(usize::from(listener.index)));
+        fuses.map_or(&[], |fuses| fuses)
     }
 }
 

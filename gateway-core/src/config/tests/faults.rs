@@ -150,7 +150,7 @@ fn every_kind_of_fault_has_its_words_and_its_place() {
         ),
         (
             "routes: [{name: r}]",
-            "5:10  routes[0]: a route needs an action; write `upstream` or `reply`",
+            "5:10  routes[0]: a route needs an action; write `upstream`, `split`, `redirect` or `reply`",
         ),
         (
             "routes: [{name: r, upstream: user}]",
@@ -194,7 +194,7 @@ fn every_kind_of_fault_has_its_words_and_its_place() {
         ),
         (
             "routes: [{name: r, reply: {echo: true, body: x}}]",
-            "5:40  routes[0].reply.body: `echo` writes the body; leave one out",
+            "5:40  routes[0].reply.body: `echo` says what the body is; leave one out",
         ),
         (
             "routes: [{name: r, reply: {status: 100}}]",
@@ -319,7 +319,7 @@ routes:
         refused_after_head(lines),
         "\
 gateway.yaml:6:25  routes[0].upstream: there is no upstream `user`, did you mean `users`?
-gateway.yaml:7:5  routes[1]: a route needs an action; write `upstream` or `reply`
+gateway.yaml:7:5  routes[1]: a route needs an action; write `upstream`, `split`, `redirect` or `reply`
 gateway.yaml:7:12  routes[1].name: route `r` is defined at gateway.yaml:6:5 already
 gateway.yaml:7:45  routes[1].match.listeners[0]: there is no listener `x`; there is `public`"
     );

@@ -5,7 +5,6 @@ mod routes;
 mod tcp;
 mod upstreams;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -16,7 +15,7 @@ use crate::config::{
 };
 use crate::consumer::Consumers;
 use crate::plugin::{Chain, Level, Mounted, PublishedNames, Registry};
-use crate::routing::RouteTable;
+use crate::routing::{RouteSpec, RouteTable};
 use crate::telemetry::Metrics;
 use crate::telemetry::access_log::Field;
 use crate::tls::{Spoken, TlsPlan};
@@ -53,7 +52,7 @@ struct Compile<'a> {
     document: &'a Document,
     digest: &'a str,
     with: &'a Compiler<'a>,
-    published: PublishedNames,
+    published: Arc<PublishedNames>,
     consumers: Arc<Consumers>,
     faults: Vec<Fault>,
     warnings: Vec<Fault>,
@@ -68,7 +67,7 @@ impl<'a> Compile<'a> {
             config: &loaded.config,
             document: &loaded.document,
             digest: &loaded.digest,
-            published: with.registry.published(),
+            published: Arc::new(with.registry.published()),
             with,
             consumers: Arc::default(),
             faults: loaded.faults.clone(),
@@ -103,8 +102,6 @@ impl<'a> Compile<'a> {
                 (self.layer(&outer, &own, &[], &path), listener)
             })
             .collect();
-        let names: HashMap<&str, u16> =
-            config.listeners.iter().map(|listener| listener.name.as_str()).zip(0..).collect();
         let plans: Box<[Arc<ListenerPlan>]> = listeners
             .iter()
             .zip(0..)
@@ -112,25 +109,18 @@ impl<'a> Compile<'a> {
                 Arc::new(self.listener(listener, index, plugins, &upstreams))
             })
             .collect();
-        let routes: Box<[Arc<RoutePlan>]> = config
+        let around = routes::Around::new(config, &upstreams, listeners, &plans);
+        let groups = self.groups(&around);
+        let (routes, specs): (Vec<Arc<RoutePlan>>, Vec<RouteSpec>) = config
             .routes
             .iter()
             .enumerate()
             .map(|(index, route)| {
                 let path = root.clone().key("routes").index(index);
-                Arc::new(self.route(route, &path, &upstreams, &listeners, &plans))
+                let (plan, spec) = self.route(route, &path, &around, &groups);
+                (Arc::new(plan), spec)
             })
-            .collect();
-        let specs: Vec<_> = config
-            .routes
-            .iter()
-            .zip(&routes)
-            .enumerate()
-            .map(|(index, (route, plan))| {
-                let path = root.clone().key("routes").index(index);
-                self.spec(route, plan.name.clone(), &path, &names)
-            })
-            .collect();
+            .unzip();
         let table = RouteTable::new(specs);
         self.refuse_ties(&table);
         self.warn_of_shadows(&table);
@@ -140,7 +130,7 @@ impl<'a> Compile<'a> {
             config: Arc::new(config.clone()),
             compiled_at: SystemTime::now(),
             table,
-            routes,
+            routes: routes.into(),
             listeners: plans,
             upstreams,
             unrouted: self.with.metrics.route(""),

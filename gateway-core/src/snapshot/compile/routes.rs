@@ -4,55 +4,157 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::Compile;
+use crate::action::{Action, Names, Wrong, rewrite};
 use crate::config::{
-    ConfigPath, HostMatch, HostRule, ListenerConfig, MatchConfig, PathMatch, ReplyConfig,
-    RouteConfig,
+    Config, ConfigPath, HostMatch, HostRule, ListenerConfig, MatchConfig, PathMatch, RouteConfig,
+    RouteGroupConfig,
 };
 use crate::plugin::{Attribute, Chain, Condition, Level, Moment, Mounted};
 use crate::routing::{
     HostPattern, PathPattern, RouteIndex, RouteSpec, RouteTable, Rules, Shadow, Tie, ValueRule,
 };
-use crate::snapshot::{Action, Breakers, Fuse, ListenerPlan, ReplyPlan, RoutePlan};
+use crate::snapshot::{Breakers, Destination, Fuse, ListenerPlan, RoutePlan};
 use crate::upstream::{Breaker, BreakerOptions, BreakerScope, Each, Upstream, Who};
 
+/// What routes are compiled from besides themselves.
+pub(super) struct Around<'a> {
+    config: &'a Config,
+    upstreams: HashMap<&'a str, &'a Arc<Upstream>>,
+    /// The places of listeners by their names.
+    names: HashMap<&'a str, u16>,
+    /// The plugins of the gateway and of each listener.
+    outer: Vec<Vec<Arc<Mounted>>>,
+    /// The chains of the same.
+    chains: Vec<Arc<Chain>>,
+}
+
+/// A group of routes, and what its plugins make of those further out.
+pub(super) struct Group<'a> {
+    config: &'a RouteGroupConfig,
+    /// By listener.
+    outer: Vec<Vec<Arc<Mounted>>>,
+    chains: Vec<Arc<Chain>>,
+}
+
+impl<'a> Around<'a> {
+    pub(super) fn new(
+        config: &'a Config,
+        upstreams: &'a [Arc<Upstream>],
+        listeners: Vec<(Vec<Arc<Mounted>>, &'a ListenerConfig)>,
+        plans: &[Arc<ListenerPlan>],
+    ) -> Self {
+        let (outer, listeners): (Vec<_>, Vec<_>) = listeners.into_iter().unzip();
+        Self {
+            config,
+            upstreams: upstreams.iter().map(|upstream| (upstream.name(), upstream)).collect(),
+            names: listeners.iter().map(|listener| listener.name.as_str()).zip(0..).collect(),
+            outer,
+            chains: plans.iter().map(|plan| plan.chain.clone()).collect(),
+        }
+    }
+}
+
 impl Compile<'_> {
+    pub(super) fn groups<'a>(&mut self, around: &Around<'a>) -> HashMap<&'a str, Group<'a>> {
+        let mut groups = HashMap::new();
+        for (index, config) in around.config.route_groups.iter().enumerate() {
+            let path = ConfigPath::root().key("route_groups").index(index).key("plugins");
+            let scope = format!("group/{}", config.name);
+            let own = self.mount(&config.plugins, Level::Group, &path, &scope);
+            let layered = around.outer.iter();
+            let outer: Vec<_> =
+                layered.map(|outer| self.layer(outer, &own, &config.disable, &path)).collect();
+            let chains = match own.is_empty() && config.disable.is_empty() {
+                true => around.chains.clone(),
+                false => {
+                    outer.iter().map(|all| Arc::new(Chain::new(all.iter().cloned()))).collect()
+                }
+            };
+            groups.insert(config.name.as_str(), Group { config, outer, chains });
+        }
+        groups
+    }
+
     pub(super) fn route(
         &mut self,
         config: &RouteConfig,
         path: &ConfigPath,
-        upstreams: &[Arc<Upstream>],
-        listeners: &[(Vec<Arc<Mounted>>, &ListenerConfig)],
-        plans: &[Arc<ListenerPlan>],
-    ) -> RoutePlan {
+        around: &Around<'_>,
+        groups: &HashMap<&str, Group<'_>>,
+    ) -> (RoutePlan, RouteSpec) {
+        let group = config.group.as_deref().and_then(|name| groups.get(name));
+        let matching = group.map(|group| group.config.narrowed(&config.r#match));
+        let matching = matching.as_ref().unwrap_or(&config.r#match);
+        let name: Arc<str> = config.name.as_str().into();
+        let spec = self.spec(config, matching, name.clone(), path, &around.names);
+        let chains = self.chains(config, path, around, group);
+        let published = self.published.clone();
+        let captures = matching.path.as_ref().map(PathMatch::captures).unwrap_or_default();
+        let names = Names { published: &published, captures };
+        let mut wrong = Wrong::new();
+        let action = Action::compile(config, &spec.path, &names, &mut wrong);
+        let rewrite = rewrite(config, &spec.path, &names, &mut wrong);
+        for (at, message) in wrong {
+            self.fault(&path.clone().join(&at), message);
+        }
+        let own = config.timeouts.and_then(|own| own.total);
+        let of_group = || group.and_then(|group| group.config.timeouts?.total);
+        let plan = RoutePlan {
+            destinations: self.destinations(config, &chains, around),
+            name,
+            action,
+            rewrite,
+            total: own.or_else(of_group).map(Into::into),
+            chains,
+            metrics: self.with.metrics.route(&config.name),
+        };
+        (plan, spec)
+    }
+
+    /// Its plugins, by the listener the request came through.
+    fn chains(
+        &mut self,
+        config: &RouteConfig,
+        path: &ConfigPath,
+        around: &Around<'_>,
+        group: Option<&Group<'_>>,
+    ) -> Box<[Arc<Chain>]> {
+        let (outer, chains) = match group {
+            Some(group) => (&group.outer, &group.chains),
+            None => (&around.outer, &around.chains),
+        };
+        if config.plugins.is_empty() && config.disable.is_empty() {
+            return chains.as_slice().into();
+        }
         let plugins = path.clone().key("plugins");
         let scope = format!("route/{}", config.name);
         let own = self.mount(&config.plugins, Level::Route, &plugins, &scope);
-        let plain = own.is_empty() && config.disable.is_empty();
-        let chains = listeners.iter().zip(plans).map(|((outer, _), plan)| {
-            if plain {
-                plan.chain.clone()
-            } else {
-                Arc::new(Chain::new(self.layer(outer, &own, &config.disable, &plugins)))
-            }
-        });
-        let chains: Box<[_]> = chains.collect();
-        let action = action(config, upstreams);
-        let fuses = match &action {
-            Action::Upstream(upstream) => self.fuses(&config.name, &chains, upstream),
-            Action::Reply(_) => None,
+        let layered = outer.iter();
+        let layered = layered.map(|outer| self.layer(outer, &own, &config.disable, &plugins));
+        layered.map(|all| Arc::new(Chain::new(all))).collect()
+    }
+
+    /// Where it sends requests; nowhere if one of the upstreams is not there.
+    fn destinations(
+        &self,
+        config: &RouteConfig,
+        chains: &[Arc<Chain>],
+        around: &Around<'_>,
+    ) -> Box<[Destination]> {
+        let one = config.upstream.iter();
+        let shares = config.split.iter().flat_map(|split| &split.upstreams);
+        let named = one.chain(shares.map(|share| &share.upstream));
+        let found = named.map(|name| around.upstreams.get(name.as_str()).copied());
+        let upstreams: Option<Vec<&Arc<Upstream>>> = found.collect();
+        let destination = |upstream: &Arc<Upstream>| Destination {
+            fuses: self.fuses(&config.name, chains, upstream),
+            upstream: upstream.clone(),
         };
-        RoutePlan {
-            name: config.name.as_str().into(),
-            action,
-            fuses,
-            total: config.timeouts.as_ref().and_then(|own| own.total).map(Into::into),
-            chains,
-            metrics: self.with.metrics.route(&config.name),
-        }
+        upstreams.unwrap_or_default().into_iter().map(destination).collect()
     }
 
     /// The breakers that plugins put before an upstream, by the listener that requests come through.
-    pub(super) fn fuses(
+    fn fuses(
         &self,
         route: &str,
         chains: &[Arc<Chain>],
@@ -106,49 +208,16 @@ impl Compile<'_> {
     }
 }
 
-fn action(config: &RouteConfig, upstreams: &[Arc<Upstream>]) -> Action {
-    let named = config.upstream.as_deref();
-    let found = named.and_then(|name| upstreams.iter().find(|held| held.name() == name));
-    match (found, &config.reply) {
-        (Some(upstream), _) => Action::Upstream(upstream.clone()),
-        (None, reply) => Action::Reply(reply.as_ref().map(reply_plan).unwrap_or_default()),
-    }
-}
-
-fn reply_plan(config: &ReplyConfig) -> ReplyPlan {
-    ReplyPlan {
-        status: http::StatusCode::from_u16(config.status).unwrap_or_default(),
-        headers: config
-            .headers
-            .iter()
-            .filter_map(|(name, value)| Some((name.parse().ok()?, value.parse().ok()?)))
-            .collect(),
-        body: config.body.clone().unwrap_or_default().into(),
-        echo: config.echo,
-    }
-}
-
-impl Default for ReplyPlan {
-    fn default() -> Self {
-        Self {
-            status: http::StatusCode::OK,
-            headers: Box::default(),
-            body: bytes::Bytes::new(),
-            echo: false,
-        }
-    }
-}
-
 impl Compile<'_> {
     /// What a route matches.
-    pub(super) fn spec(
+    fn spec(
         &mut self,
         route: &RouteConfig,
+        matching: &MatchConfig,
         name: Arc<str>,
         path: &ConfigPath,
         listeners_of: &HashMap<&str, u16>,
     ) -> RouteSpec {
-        let matching = &route.r#match;
         let condition = matching.when.as_deref().and_then(|source| {
             let parsed = Condition::parse_for(Moment::Head, source, &self.published);
             let at = path.clone().key("match").key("when");

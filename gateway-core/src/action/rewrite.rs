@@ -1,0 +1,77 @@
+//! What an upstream is asked for in place of what the client asked for.
+
+use std::borrow::Cow;
+
+use http::HeaderValue;
+use regex::Regex;
+
+use super::path_text::in_normal_form;
+use super::{Names, PathText, Unfit, Wrong, at, swapped};
+use crate::config::RewriteConfig;
+use crate::plugin::Facts;
+use crate::routing::PathPattern;
+
+/// A rewrite, compiled.
+pub(crate) struct RewritePlan {
+    path: Option<Way>,
+    host: Option<HeaderValue>,
+}
+
+enum Way {
+    Prefix(PathPattern, Box<str>),
+    Text(PathText),
+    Regex(Regex, Box<str>),
+}
+
+/// What one request's upstream is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Rewritten {
+    /// The path, if it is another one.
+    pub(crate) path: Option<String>,
+    /// The Host, if it is another one.
+    pub(crate) host: Option<HeaderValue>,
+}
+
+impl RewritePlan {
+    pub(super) fn compile(
+        config: &RewriteConfig,
+        path: &PathPattern,
+        names: &Names<'_>,
+        wrong: &mut Wrong,
+    ) -> Self {
+        let text = config.path.as_deref().map(|text| PathText::parse(text, names)).transpose();
+        let text = text.unwrap_or_else(|message| {
+            wrong.push((at(&["rewrite", "path"]), message));
+            None
+        });
+        let prefix =
+            config.prefix.as_ref().map(|to| Way::Prefix(path.clone(), to.to_string().into()));
+        let regex = config.regex.as_ref().map(|replace| {
+            Way::Regex(replace.pattern.regex().clone(), replace.replacement.as_str().into())
+        });
+        let host =
+            config.host.as_ref().and_then(|host| HeaderValue::try_from(host.to_string()).ok());
+        Self { path: text.map(Way::Text).or(prefix).or(regex), host }
+    }
+
+    /// What the upstream is asked for.
+    ///
+    /// # Errors
+    /// The path that comes out is none in normal form.
+    pub(crate) fn apply(&self, facts: &Facts<'_>) -> Result<Rewritten, Unfit> {
+        let own = facts.request.uri.path();
+        let path = match &self.path {
+            None => None,
+            Some(Way::Prefix(pattern, prefix)) => {
+                let length = pattern.prefix_length(own).unwrap_or(0);
+                Some(in_normal_form(swapped(own, length, prefix))?)
+            }
+            Some(Way::Text(text)) => Some(text.render(facts)?),
+            Some(Way::Regex(regex, replacement)) => match regex.replace(own, &**replacement) {
+                Cow::Borrowed(_) => None,
+                Cow::Owned(path) => Some(in_normal_form(path)?),
+            },
+        };
+        Ok(Rewritten { path, host: self.host.clone() })
+    }
+}
