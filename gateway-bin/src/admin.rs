@@ -57,6 +57,20 @@ impl Admin {
     }
 }
 
+/// Makes one call with a body, and without a token.
+pub(crate) fn call_with(
+    address: &AdminAddress,
+    method: &str,
+    path: &str,
+    body: Vec<u8>,
+) -> Result<(Answer, Value)> {
+    let client = Client::new(address.clone(), None);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let answer = runtime.block_on(client.call_with(method, path, body))?;
+    let body = serde_json::from_slice(&answer.body).unwrap_or_default();
+    Ok((answer, body))
+}
+
 /// Says why a call was refused.
 pub(crate) fn refused(answer: &Answer, body: &Value) -> ExitCode {
     eprintln!("{}: {}", answer.status, body["detail"].as_str().unwrap_or("no detail"));

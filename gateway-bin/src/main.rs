@@ -5,6 +5,7 @@ mod breaker;
 mod check;
 mod config;
 mod drain;
+mod explain;
 mod logs;
 mod plugins;
 mod reload;
@@ -50,7 +51,9 @@ enum Command {
     Drain(drain::Drain),
     /// Tell how a running gateway is doing; exit code 1 where it is not ready
     Status(status::Status),
-    /// List the routes with their plugins
+    /// Tell what would become of a request, and why; nothing is sent
+    Explain(explain::Explain),
+    /// List the route table in the order in which its rows are tried
     Routes(routes::Routes),
     /// List a running gateway's upstreams and the state of their endpoints
     Upstreams(upstreams::Upstreams),
@@ -95,6 +98,7 @@ fn main() -> ExitCode {
         Command::Upgrade(upgrade) => upgrade.run(),
         Command::Drain(drain) => drain.run(),
         Command::Status(status) => status.run(),
+        Command::Explain(explain) => explain.run(),
         Command::Routes(routes) => routes.run(),
         Command::Upstreams(upstreams) => upstreams.run(),
         Command::Endpoint(call) => call.run(),

@@ -1,4 +1,4 @@
-//! `gateway routes`: the routes of a config with their plugins.
+//! `gateway routes`: the route table of a config, in the order in which its rows are tried.
 
 use std::io::{Write, stdout};
 use std::process::ExitCode;
@@ -7,6 +7,7 @@ use anyhow::Result;
 use clap::Args;
 use gateway_core::EXIT_CONFIG;
 use gateway_core::admin::routes;
+use gateway_core::explain::columns;
 
 use crate::ConfigFile;
 use crate::check::Format;
@@ -29,31 +30,10 @@ impl Routes {
                 return Ok(ExitCode::from(EXIT_CONFIG));
             }
         };
-        let routes = routes(&checked.snapshot);
         match self.format {
-            Format::Json => writeln!(stdout(), "{routes:#}")?,
-            Format::Text => {
-                for route in routes.as_array().into_iter().flatten() {
-                    print_route(route)?;
-                }
-            }
+            Format::Json => writeln!(stdout(), "{:#}", routes(&checked.snapshot))?,
+            Format::Text => write!(stdout(), "{}", columns(&checked.snapshot.rows()))?,
         }
         Ok(ExitCode::SUCCESS)
     }
-}
-
-fn print_route(route: &serde_json::Value) -> Result<()> {
-    writeln!(stdout(), "{}", route["name"].as_str().unwrap_or_default())?;
-    writeln!(stdout(), "    match    {}", route["match"])?;
-    writeln!(stdout(), "    action   {}", route["action"])?;
-    for (listener, plugins) in route["plugins"].as_object().into_iter().flatten() {
-        let names: Vec<&str> = plugins
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter_map(|one| one["name"].as_str())
-            .collect();
-        writeln!(stdout(), "    plugins  {} (through {listener})", names.join(" > "))?;
-    }
-    Ok(())
 }

@@ -110,6 +110,10 @@ impl RequestCtx {
         self.captures = captures.map(Box::new);
     }
 
+    pub(crate) fn captures(&self) -> Option<&Captures> {
+        self.captures.as_deref()
+    }
+
     /// What the route's path captured under this name, in normal form.
     pub fn capture(&self, name: &str) -> Option<&str> {
         self.captures.as_ref()?.get(name)

@@ -9,6 +9,7 @@ mod carried;
 pub mod config;
 mod consumer;
 mod context;
+pub mod explain;
 pub mod fetch;
 mod gateway;
 mod grpc;

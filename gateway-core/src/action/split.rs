@@ -46,10 +46,13 @@ impl SplitPlan {
 
     /// The place of the upstream that a request goes to. `random` is a number of its own for each request, from 0 to 1.
     pub(crate) fn choose(&self, facts: &Facts<'_>, random: f64) -> usize {
-        let kept = self.sticky.as_ref().and_then(|sticky| {
-            sticky.with_bytes(facts, |value| value.map(|value| self.keeper(value)))
-        });
-        kept.unwrap_or_else(|| self.anyone(random))
+        self.kept(facts).unwrap_or_else(|| self.anyone(random))
+    }
+
+    /// The place of the upstream that keeps the caller, if one does.
+    pub(crate) fn kept(&self, facts: &Facts<'_>) -> Option<usize> {
+        let sticky = self.sticky.as_ref()?;
+        sticky.with_bytes(facts, |value| value.map(|value| self.keeper(value)))
     }
 
     /// By what requests are kept at one upstream.

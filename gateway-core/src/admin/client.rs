@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, StatusCode, header};
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -64,17 +64,31 @@ impl Client {
     /// # Errors
     /// Nobody answers there, or not within eleven minutes.
     pub async fn call(&self, method: &str, path: &str) -> Result<Answer, ClientError> {
+        self.call_with(method, path, Vec::new()).await
+    }
+
+    /// Makes one call with a body.
+    ///
+    /// # Errors
+    /// Nobody answers there, or not within eleven minutes.
+    pub async fn call_with(
+        &self,
+        method: &str,
+        path: &str,
+        body: impl Into<Bytes>,
+    ) -> Result<Answer, ClientError> {
+        let body = body.into();
         let unreachable =
             |source| ClientError::Unreachable { address: self.address.to_string(), source };
         let call = async {
             match &self.address {
                 AdminAddress::Tcp(address) => {
                     let stream = TcpStream::connect(address).await.map_err(unreachable)?;
-                    self.exchange(stream, method, path).await
+                    self.exchange(stream, method, path, body).await
                 }
                 AdminAddress::Unix(socket) => {
                     let stream = UnixStream::connect(socket).await.map_err(unreachable)?;
-                    self.exchange(stream, method, path).await
+                    self.exchange(stream, method, path, body).await
                 }
             }
         };
@@ -89,6 +103,7 @@ impl Client {
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         method: &str,
         path: &str,
+        body: Bytes,
     ) -> Result<Answer, ClientError> {
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.no_answer(&error))?;
@@ -98,8 +113,7 @@ impl Client {
         if let Some(token) = &self.token {
             request = request.header(header::AUTHORIZATION, format!("Bearer {}", token.expose()));
         }
-        let request =
-            request.body(Empty::<Bytes>::new()).map_err(|error| self.no_answer(&error))?;
+        let request = request.body(Full::new(body)).map_err(|error| self.no_answer(&error))?;
         let response =
             sender.send_request(request).await.map_err(|error| self.no_answer(&error))?;
         let status = response.status();

@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::server::{Reply, json, problem, typed};
 use crate::action::Action;
+use crate::config::RouteGroupConfig;
 use crate::lifecycle::State;
 use crate::plugin::{Level, Mounted};
 use crate::reload::Entry;
@@ -250,14 +251,25 @@ fn merged(mut one: Value, other: Value) -> Value {
 
 /// The routes of a snapshot with their chains, in the order of the config.
 pub fn routes(snapshot: &Snapshot) -> Value {
+    let mut groups: HashMap<&str, &RouteGroupConfig> = HashMap::new();
+    for group in &snapshot.config.route_groups {
+        groups.insert(group.name.as_str(), group);
+    }
     let plans = snapshot.routes().iter().zip(&snapshot.config.routes);
     let routes = plans.map(|(plan, config)| {
-        json!({
+        let group = config.group.as_deref().and_then(|name| groups.get(name));
+        let matching = group.map(|group| group.narrowed(&config.r#match));
+        let mut told = json!({
             "name": &*plan.name,
-            "match": config.r#match,
+            "match": matching.as_ref().unwrap_or(&config.r#match),
+            "priority": config.priority,
             "action": action(plan),
             "plugins": chains(snapshot, plan),
-        })
+        });
+        if let Some(group) = &config.group {
+            told["group"] = group.as_str().into();
+        }
+        told
     });
     Value::Array(routes.collect())
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -21,12 +21,15 @@ use super::access::Caller;
 use super::query::values;
 use super::{breakers, endpoints, readouts};
 use crate::config::{CanaryConfig, Percent, Secret, Span};
+use crate::explain::Question;
 use crate::lifecycle::{Asked, State, UpgradeError};
 use crate::reload::{ELSEWHERE, How, ReloadError};
 
 /// Connections to the admin address at one time; more wait.
 const CONNECTIONS: usize = 64;
 const HEADER_DEADLINE: Duration = Duration::from_secs(5);
+/// The longest question about a request.
+const LONGEST_QUESTION: usize = 256 * 1024;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 pub(super) type Reply = Response<Full<Bytes>>;
@@ -108,7 +111,7 @@ async fn connection(
         let (state, caller) = (state.clone(), caller.clone());
         async move {
             let _call = Counted::by(&state.admin_calls);
-            let mut reply = answer(&request, &state, &caller).await;
+            let mut reply = answer(request, &state, &caller).await;
             if state.is_handed_over() {
                 // Whoever comes again finds the process that follows.
                 let close = http::HeaderValue::from_static("close");
@@ -144,7 +147,10 @@ impl Drop for Counted<'_> {
     }
 }
 
-async fn answer(request: &Request<Incoming>, state: &Arc<State>, caller: &Caller) -> Reply {
+async fn answer(mut request: Request<Incoming>, state: &Arc<State>, caller: &Caller) -> Reply {
+    if request.method() == Method::POST && request.uri().path() == "/explain" {
+        return explain(request.body_mut(), state).await;
+    }
     let path = request.uri().path();
     if state.is_handed_over() && ![Method::GET, Method::HEAD].contains(request.method()) {
         return problem(StatusCode::CONFLICT, ELSEWHERE);
@@ -216,6 +222,22 @@ async fn answer(request: &Request<Incoming>, state: &Arc<State>, caller: &Caller
     }
 }
 
+/// What would become of the request that the body describes. It changes nothing, so that it takes no token.
+async fn explain(body: &mut Incoming, state: &State) -> Reply {
+    let body = match Limited::new(body, LONGEST_QUESTION).collect().await {
+        Ok(body) => body.to_bytes(),
+        Err(error) => return problem(StatusCode::BAD_REQUEST, &error.to_string()),
+    };
+    let question: Question = match serde_json::from_slice(&body) {
+        Ok(question) => question,
+        Err(error) => return problem(StatusCode::BAD_REQUEST, &format!("the question: {error}")),
+    };
+    match state.snapshots.load().explain(&question) {
+        Ok(explanation) => json(StatusCode::OK, &json!(explanation)),
+        Err(error) => problem(StatusCode::BAD_REQUEST, &error.to_string()),
+    }
+}
+
 /// Whether a config is to be tried first: `canary=10%&time=30s`, either of both, or `canary=off`.
 fn how(query: &str) -> Result<How, String> {
     let [canary, time] = values(query, ["canary", "time"])?;
@@ -255,7 +277,9 @@ fn is_change(path: &str) -> bool {
 /// What cannot be read is a call, or nothing.
 fn unreadable(path: &str) -> Reply {
     match path {
-        "/reload" | "/rollback" | "/drain" | "/upgrade" => not_allowed("this is a call", "POST"),
+        "/reload" | "/rollback" | "/drain" | "/upgrade" | "/explain" => {
+            not_allowed("this is a call", "POST")
+        }
         "/canary" => not_allowed("this is a call", "POST, DELETE"),
         _ if is_change(path) => not_allowed("this is a call", "POST, DELETE"),
         _ => problem(StatusCode::NOT_FOUND, &format!("there is nothing at {path}")),

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serializer;
+use serde::{Serialize, Serializer};
 use serde_json::{Map, Value as Json};
 use serde_yaml::Value as Yaml;
 
 use super::Config;
-use super::path::Segment;
+use super::path::{ConfigPath, Segment};
 use super::secret::HIDDEN;
 use super::secret_name;
 
@@ -19,10 +19,17 @@ impl Config {
     /// The config as JSON for a read-out: merged, with defaults, every secret that is written as
     /// text replaced by `***`, references to secrets kept.
     pub fn redacted_json(&self) -> Json {
-        let mut json = serde_json::to_value(self).expect("keys are text and no part can fail");
-        for path in &self.secrets {
+        self.redacted_part(self, &ConfigPath::root())
+    }
+
+    /// The same of a part of it, and where that is.
+    pub(crate) fn redacted_part<T: Serialize>(&self, part: &T, at: &ConfigPath) -> Json {
+        let mut json = serde_json::to_value(part).expect("keys are text and no part can fail");
+        let inside =
+            self.secrets.iter().filter_map(|path| path.segments().strip_prefix(at.segments()));
+        for path in inside {
             let mut place = Some(&mut json);
-            for segment in path.segments() {
+            for segment in path {
                 place = place.and_then(|json| match segment {
                     Segment::Key(key) => json.get_mut(key),
                     Segment::Index(index) => json.get_mut(index),

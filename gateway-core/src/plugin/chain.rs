@@ -14,7 +14,7 @@ use crate::context::RequestCtx;
 use crate::telemetry::{FailureCode, PluginError, PluginMetrics, RequestRecord};
 
 /// Where in the config a plugin is listed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Level {
     /// For every route.

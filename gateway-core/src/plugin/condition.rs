@@ -27,7 +27,7 @@ mod name;
 use cel::common::ast::SourceInfo;
 use cel::{Env, ParseError, ParseErrors};
 
-use super::attribute::{Facts, Moment, PublishedNames};
+use super::attribute::{Attribute, Facts, Moment, PublishedNames};
 use compile::{Compiler, Fault};
 use expression::Expression;
 
@@ -90,6 +90,13 @@ impl Condition {
     /// What was compiled.
     pub fn source(&self) -> &str {
         &self.source
+    }
+
+    /// The attributes it reads.
+    pub fn attributes(&self) -> Vec<&Attribute> {
+        let mut found = Vec::new();
+        self.expression.attributes(&mut found);
+        found
     }
 
     /// Whether the request meets the condition.

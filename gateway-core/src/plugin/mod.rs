@@ -36,7 +36,7 @@ pub use template::{Escape, Template, TemplateError};
 pub use pingora_http::{RequestHeader, ResponseHeader};
 
 /// What kind of promise a plugin makes. It decides what a failure inside it means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Class {
     /// Keeps requests out. A failure refuses the request; it is never skipped.

@@ -236,7 +236,7 @@ pub(super) fn content_length(headers: &HeaderMap) -> Option<u64> {
 }
 
 /// Whether a preflight of the Fetch standard asks for leave to use another method.
-pub(super) fn preflight_method(head: &RequestHeader) -> Option<Method> {
+pub(crate) fn preflight_method(head: &RequestHeader) -> Option<Method> {
     if head.method != Method::OPTIONS || !head.headers.contains_key(header::ORIGIN) {
         return None;
     }

@@ -3,45 +3,21 @@
 
 use std::sync::Arc;
 
-use http::{HeaderValue, Method, StatusCode, header};
-use pingora_http::RequestHeader;
+use http::{Method, StatusCode, header};
 use pingora_proxy::Session;
 
+use super::entry::Arrival;
 use super::exchange::{Open, Target};
 use super::seen::Seen;
 use super::{
-    GatewayProxy, admission, answer, body_too_large, client, forward, grpc, refusal, tunnel,
+    GatewayProxy, admission, answer, body_too_large, entry, forward, grpc, refusal, tunnel,
 };
 use crate::action::Action;
 use crate::grpc::GrpcForm;
 use crate::plugin::{Attribute, Facts, Reply};
-use crate::routing::{Match, RouteQuery};
-use crate::snapshot::RoutePlan;
+use crate::snapshot::{ListenerPlan, RoutePlan};
 use crate::telemetry::{FailureCode, TraceContext};
 use crate::upstream::{Choice, Upstream, hash};
-
-/// The connection was made for another name (RFC 9110, section 15.5.20).
-#[cold]
-fn misdirected() -> Box<Reply> {
-    let detail = "the connection was made for another name";
-    Box::new(Reply::problem(StatusCode::MISDIRECTED_REQUEST, detail).because(FailureCode::P8))
-}
-
-/// The same target over https. Who asked for no host cannot be told where that is.
-fn to_https(head: &RequestHeader, host: Option<&str>, port: u16) -> Box<Reply> {
-    let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
-    let host = host.filter(|host| !host.is_empty());
-    let place = host.map(|host| match port {
-        443 => format!("https://{host}{target}"),
-        port => format!("https://{host}:{port}{target}"),
-    });
-    let Some(Ok(place)) = place.map(HeaderValue::try_from) else {
-        return Box::new(refusal(FailureCode::P1));
-    };
-    let mut reply = Reply::new(StatusCode::PERMANENT_REDIRECT);
-    reply.set(header::LOCATION, place);
-    Box::new(reply)
-}
 
 /// What a request holds leads to no place.
 #[cold]
@@ -110,43 +86,34 @@ impl GatewayProxy {
             .map(|http1| admission::RawHead(http1.get_headers_raw_bytes()));
         let limits = open.ctx.listener().limits;
         let head = session.req_header_mut();
-        let (seen, last_host) = (Seen::of(&head.headers), &open.conn.last_host);
-        open.seen = seen;
-        if let Some(host) = admission::admit(head, raw.as_ref(), &seen, &limits, last_host)? {
-            open.ctx.set_host(host);
-        }
-        let (peer, trusted) = (open.ctx.peer_ip(), &open.ctx.listener().trusted);
-        let address = client::address(peer, &head.headers, trusted);
+        open.seen = Seen::of(&head.headers);
         let secured = open.conn.secured.as_ref();
-        let own = if secured.is_some() { "https" } else { "http" };
-        let scheme = client::scheme(own, peer, &head.headers, trusted);
-        open.ctx.set_client(address, scheme);
-        if let Some(secured) = secured {
-            if open
-                .ctx
-                .host()
-                .is_some_and(|host| !secured.is_for(host, open.ctx.listener().tls.as_ref()))
-            {
-                return Err(misdirected());
-            }
-            open.ctx.set_secured(Some(secured.clone()));
-        }
-        if scheme == "http"
-            && let Some(port) = open.ctx.listener().redirect
-        {
-            return Err(to_https(session.req_header(), open.ctx.host(), port));
-        }
+        let arrival = Arrival {
+            raw: raw.as_ref(),
+            seen: &open.seen,
+            last_host: &open.conn.last_host,
+            secured: secured.is_some(),
+            belongs: |host: &str, listener: &ListenerPlan| {
+                secured.is_none_or(|secured| secured.is_for(host, listener.tls.as_ref()))
+            },
+        };
+        let entered = entry::enter(head, arrival, &mut open.ctx);
+        open.ctx.set_secured(secured.cloned());
+        entered?;
         let head = session.req_header();
         if head.method == Method::POST {
             open.grpc = GrpcForm::accepted(&head.headers);
         }
         // A valid trace context goes on, or one begins (W3C Trace Context).
-        let sent = seen.traceparent.then(|| TraceContext::from_headers(&head.headers)).flatten();
+        let sent =
+            open.seen.traceparent.then(|| TraceContext::from_headers(&head.headers)).flatten();
         match sent {
             Some((context, _)) => open.ctx.continue_trace(context),
             None => open.ctx.begin_trace(TraceContext::begin()),
         }
-        let Some(limit) = limits.body_bytes.filter(|_| seen.content_length) else { return Ok(()) };
+        let Some(limit) = limits.body_bytes.filter(|_| open.seen.content_length) else {
+            return Ok(());
+        };
         match admission::content_length(&head.headers) {
             Some(length) if length > limit => Err(body_too_large()),
             _ => Ok(()),
@@ -154,37 +121,11 @@ impl GatewayProxy {
     }
 
     fn route(&self, session: &Session, open: &mut Open) -> Result<Arc<RoutePlan>, Box<Reply>> {
-        let head = session.req_header();
-        let preflight = admission::preflight_method(head);
-        let query = RouteQuery {
-            host: open.ctx.host().unwrap_or_default(),
-            path: head.uri.path(),
-            method: &head.method,
-            listener: open.ctx.listener().index,
-            preflight_method: preflight.as_ref(),
-            facts: Facts { request: head, response: None, ctx: &open.ctx },
-        };
-        match open.ctx.snapshot().table.find(&query) {
-            Match::Route(index) => {
-                let snapshot = open.ctx.snapshot();
-                let route = snapshot.routes[index.0 as usize].clone();
-                let spec = snapshot.table.spec(index);
-                let captures = spec.and_then(|spec| spec.path.captures(query.path));
-                if let Some(chain) = route.chain(open.ctx.listener()) {
-                    open.chain = chain.clone();
-                }
-                open.ctx.set_route(route.clone(), captures);
-                Ok(route)
-            }
-            Match::NotFound => Err(Box::new(refusal(FailureCode::P1))),
-            Match::MethodNotAllowed(allowed) => {
-                let mut reply = refusal(FailureCode::P2);
-                if let Ok(value) = HeaderValue::from_str(&allowed.to_string()) {
-                    reply.set(header::ALLOW, value);
-                }
-                Err(Box::new(reply))
-            }
+        let route = entry::route(session.req_header(), &mut open.ctx)?;
+        if let Some(chain) = route.chain(open.ctx.listener()) {
+            open.chain = chain.clone();
         }
+        Ok(route)
     }
 
     /// Chooses the first attempt's endpoint, so that a refusal is a reply on a connection that

@@ -10,6 +10,7 @@ mod breakers;
 mod client;
 mod decide;
 mod ending;
+mod entry;
 mod exchange;
 mod failure;
 mod forward;
@@ -36,6 +37,8 @@ use pingora::{Error, ErrorSource, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
+pub(crate) use admission::preflight_method;
+pub(crate) use entry::arrive;
 pub use failure::status as failure_status;
 pub(crate) use tcp::TcpRelay;
 

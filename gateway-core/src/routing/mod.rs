@@ -21,6 +21,6 @@ pub use methods::AllowedMethods;
 pub use path::{NormalPath, PathFault, normalise};
 pub use pattern::{Captures, HostPattern, PathPattern, Template};
 pub use rules::{Rules, Unmet};
-pub use table::{Match, RouteIndex, RouteQuery, RouteSpec, RouteTable, Shadow, Tie};
+pub use table::{Match, RouteIndex, RouteQuery, RouteSpec, RouteTable, Shadow, Tie, Unmatched};
 pub use target::{Target, TargetFault, split_target};
 pub use value::{ValueRule, ValueTest};

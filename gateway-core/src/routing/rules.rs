@@ -1,7 +1,6 @@
 //! What a route asks of a request besides host, path and method.
 
 use std::cmp::Reverse;
-use std::fmt;
 
 use ipnet::IpNet;
 
@@ -46,6 +45,21 @@ pub(super) struct Strictness {
     any_listener: bool,
 }
 
+impl Strictness {
+    /// The row by which it goes before another.
+    pub(super) fn over(&self, other: &Self) -> &'static str {
+        match () {
+            () if self.headers != other.headers => "it asks for more headers",
+            () if self.query != other.query => "it asks for more of the query",
+            () if self.cookies != other.cookies => "it asks for more cookies",
+            () if self.any_client != other.any_client => "it lists clients",
+            () if self.unconditional != other.unconditional => "it has a condition",
+            () if self.any_listener != other.any_listener => "it lists listeners",
+            () => "it is listed first",
+        }
+    }
+}
+
 impl Rules {
     /// Whether it asks nothing.
     pub(super) fn is_empty(&self) -> bool {
@@ -61,7 +75,7 @@ impl Rules {
     }
 
     /// The first one that a request does not meet.
-    pub(super) fn unmet(&self, query: &RouteQuery<'_>) -> Option<Unmet<'_>> {
+    pub(crate) fn unmet(&self, query: &RouteQuery<'_>) -> Option<Unmet<'_>> {
         if !self.listeners.is_empty() && !self.listeners.contains(&query.listener) {
             return Some(Unmet::Listener);
         }
@@ -137,16 +151,5 @@ impl Rules {
             (Some(_), None) => false,
         };
         listeners && clients && condition && self.values.iter().all(asked)
-    }
-}
-
-impl fmt::Display for Unmet<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Listener => f.write_str("it is for other listeners"),
-            Self::Value(rule) => write!(f, "`{}` {}: it does not", rule.of, rule.test),
-            Self::Client(_) => f.write_str("it is for clients of other networks"),
-            Self::Condition(source) => write!(f, "`{source}` does not hold"),
-        }
     }
 }

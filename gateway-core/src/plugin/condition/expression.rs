@@ -106,7 +106,55 @@ impl Expression {
     }
 }
 
+impl Expression {
+    /// The attributes it reads.
+    pub(super) fn attributes<'a>(&'a self, found: &mut Vec<&'a Attribute>) {
+        match self {
+            Self::Constant(_) => {}
+            Self::Not(inner) => inner.attributes(found),
+            Self::All(terms) | Self::Any(terms) => {
+                terms.iter().for_each(|term| term.attributes(found));
+            }
+            Self::Same(pair) => pair.iter().for_each(|term| term.attributes(found)),
+            Self::Has(attribute) => found.push(attribute),
+            Self::Member(item, list) => {
+                found.extend(item.attribute());
+                found.push(list);
+            }
+            Self::Text(text, test) => {
+                found.extend(text.attribute());
+                if let TextTest::Compare(_, other) = test {
+                    found.extend(other.attribute());
+                }
+            }
+            Self::Int(int, test) => {
+                found.extend(int.attribute());
+                if let IntTest::Compare(_, other) = test {
+                    found.extend(other.attribute());
+                }
+            }
+        }
+    }
+}
+
+impl Int {
+    fn attribute(&self) -> Option<&Attribute> {
+        match self {
+            Self::Literal(_) => None,
+            Self::Attribute(attribute) => Some(attribute),
+            Self::Size(text) => text.attribute(),
+        }
+    }
+}
+
 impl Text {
+    fn attribute(&self) -> Option<&Attribute> {
+        match self {
+            Self::Literal(_) => None,
+            Self::Attribute(attribute) => Some(attribute),
+        }
+    }
+
     fn with<R>(&self, facts: &Facts<'_>, take: impl FnOnce(Option<&str>) -> R) -> R {
         match self {
             Self::Literal(literal) => take(Some(literal)),

@@ -45,6 +45,7 @@
 //! - **A CORS preflight** is matched by the method it asks for, so that it reaches the plugins of
 //!   the route that would serve it; a route that lists OPTIONS itself goes first.
 
+mod near;
 mod shadow;
 mod ties;
 
@@ -59,6 +60,7 @@ use super::rules::Rules;
 use crate::config::WholePattern;
 use crate::plugin::Facts;
 
+pub use near::Unmatched;
 pub use shadow::Shadow;
 pub use ties::Tie;
 

@@ -90,8 +90,27 @@ impl RouteSpec {
     }
 }
 
+impl RouteSpec {
+    /// What its place in the table is decided by, for a host of it: less goes first.
+    pub(crate) fn place(&self, host: Option<&HostPattern>) -> impl Ord + use<> {
+        let (path, methods) = (order(&self.path), self.methods.is_empty());
+        let own = host.map(ToString::to_string).unwrap_or_default();
+        let texts = (own, self.path.to_string());
+        let (class, length) = host_order(host);
+        (
+            Reverse(self.priority),
+            (class, length),
+            texts.0,
+            path,
+            texts.1,
+            methods,
+            self.rules.strictness(),
+        )
+    }
+}
+
 /// How specific a host is: less goes first.
-fn host_order(host: Option<&HostPattern>) -> (u8, Reverse<usize>) {
+pub(super) fn host_order(host: Option<&HostPattern>) -> (u8, Reverse<usize>) {
     match host {
         Some(HostPattern::Exact(_)) => (0, Reverse(0)),
         Some(HostPattern::Under(name)) => (1, Reverse(name.len())),
