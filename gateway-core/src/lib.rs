@@ -15,6 +15,7 @@ mod gateway;
 mod grpc;
 pub mod lifecycle;
 pub mod listener;
+mod mirror;
 mod notify;
 pub mod plugin;
 mod proxy;

@@ -29,6 +29,7 @@ mod history;
 mod http2;
 mod http_letter;
 mod limits;
+mod mirror;
 mod nginx;
 mod plugins;
 mod proxy_protocol;

@@ -772,6 +772,8 @@ fn every_documented_metric_that_can_move_does() {
          - {{name: nobody, match: {{path: /nobody}}, upstream: nobody,\n     \
          plugins: [{{kind: circuit-breaker, options: {{minimum: 3}}}}]}}\n  \
          - {{name: limited, match: {{path: /proxied}}, upstream: limited}}\n  \
+         - {{name: copied, match: {{path: /copied}}, rewrite: {{prefix: /proxied}}, upstream: limited,\n     \
+         mirror: {{upstream: limited, compare: {{}}}}}}\n  \
          - {{name: tokens, match: {{path: /tokens}}, reply: {{}}, plugins: [{{kind: jwt, \
          options: {{issuers: [{{jwks: {{url: \"http://{}/keys\"}}}}]}}}}]}}\n  \
          - {{name: small, match: {{path: /small}}, reply: {{headers: {{Content-Type: text/plain}}, \
@@ -788,6 +790,9 @@ fn every_documented_metric_that_can_move_does() {
     seen.look(&endpoints);
     (0..4).for_each(|_| drop(endpoints.get("/")));
     assert_eq!(endpoints.get("/tokens").status, 401);
+    endpoints.get("/copied");
+    endpoints
+        .await_metric(r#"gateway_mirror_comparisons_total{outcome="same",route="copied"}"#, 1.0);
     assert_eq!(endpoints.get("/shared").status, 200);
     endpoints.exchange("GET /small HTTP/1.1\r\nHost: a\r\nAccept-Encoding: gzip\r\n\r\n");
     // With the third failure its breaker opens.

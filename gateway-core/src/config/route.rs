@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::check::Findings;
+use super::mirror::MirrorConfig;
 use super::path::ConfigPath;
 use super::plugin::{self, PluginConfig};
 use super::redirect::RedirectConfig;
@@ -50,6 +51,9 @@ pub struct RouteConfig {
     /// What upstreams are asked for in place of what the client asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rewrite: Option<RewriteConfig>,
+    /// Another upstream that gets copies of its requests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mirror: Option<MirrorConfig>,
     /// How long its requests may take.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeouts: Option<RouteTimeouts>,
@@ -99,9 +103,16 @@ impl RouteConfig {
             (Some(_), None) => {}
         }
         let sends = self.upstream.is_some() || self.split.is_some();
-        if self.rewrite.is_some() && !sends && first.is_some() {
-            let message = "`rewrite` is for requests that go to an upstream";
-            findings.add_at_key(&at.clone().key("rewrite"), message);
+        for (key, written) in
+            [("rewrite", self.rewrite.is_some()), ("mirror", self.mirror.is_some())]
+        {
+            if written && !sends && first.is_some() {
+                let message = format!("`{key}` is for requests that go to an upstream");
+                findings.add_at_key(&at.clone().key(key), message);
+            }
+        }
+        if let Some(mirror) = &self.mirror {
+            mirror.check(&at.clone().key("mirror"), findings);
         }
         if let Some(reply) = &self.reply {
             reply.check(&at.clone().key("reply"), findings);
@@ -117,7 +128,7 @@ impl RouteConfig {
         }
     }
 
-    /// The names of the upstreams that its requests are sent to, each with its place in the route.
+    /// The names of the upstreams that its requests, and their copies, are sent to, each with its place in the route.
     pub(crate) fn upstreams(&self, at: &ConfigPath) -> Vec<(ConfigPath, &str)> {
         let one = self.upstream.iter().map(|name| (at.clone().key("upstream"), name.as_str()));
         let shares = self.split.iter().flat_map(|split| split.upstreams.iter().enumerate());
@@ -125,6 +136,10 @@ impl RouteConfig {
             let list = at.clone().key("split").key("upstreams");
             (list.index(place).key("upstream"), share.upstream.as_str())
         });
-        one.chain(shares).collect()
+        let copies = self
+            .mirror
+            .iter()
+            .map(|mirror| (at.clone().key("mirror").key("upstream"), mirror.upstream.as_str()));
+        one.chain(shares).chain(copies).collect()
     }
 }

@@ -80,6 +80,9 @@ pub struct Told {
     /// Where it is sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upstream: Option<Destination>,
+    /// The upstream that gets copies, and of which share of requests.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mirror: Option<Share>,
     /// The path that the upstream is asked for, where it is another one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rewritten_path: Option<String>,

@@ -71,6 +71,10 @@ fn send(
         split: shares
             .map(|(upstream, share)| Share { upstream: upstream.to_owned(), share })
             .collect(),
+        mirror: route.mirror.as_ref().map(|mirror| {
+            let (upstream, share) = mirror.told();
+            Share { upstream: upstream.name().to_owned(), share }
+        }),
         sticky: split.and_then(|split| Some(split.sticky()?.to_string())),
         upstream: upstream.map(|upstream| destination(seen, upstream)),
         rewritten_host: host.and_then(|host| host.to_str().ok()).map(str::to_owned),

@@ -88,7 +88,7 @@ impl Explanation {
             }
             Explained::Upstream => {
                 let shares = told.split.iter().map(|share| {
-                    format!("{} {:.4}%", share.upstream, share.share * 100.0).replace(".0000%", "%")
+                    format!("{} {}%", share.upstream, (share.share * 1e4).round() / 1e2)
                 });
                 let shares: Vec<String> = shares.collect();
                 let by = told.sticky.as_ref().map(|by| format!(", kept by {by}"));
@@ -105,6 +105,10 @@ impl Explanation {
                     }
                 }
             }
+        }
+        if let Some(mirror) = &told.mirror {
+            let share = (mirror.share * 1e4).round() / 1e2;
+            line(f, "", &format!("{share}% are copied to {}", mirror.upstream))?;
         }
         if let Some(path) = &told.rewritten_path {
             line(f, "", &format!("asked for the path {path}"))?;

@@ -16,6 +16,7 @@ use crate::context::RequestCtx;
 use crate::grpc::GrpcForm;
 use crate::listener::Conn;
 use crate::plugin::{Chain, Reply};
+use crate::proxy::mirror::Mirroring;
 use crate::snapshot::Sample;
 use crate::telemetry::{AttemptRecord, FailureCode, StatusSource};
 use crate::upstream::{Ending, Hedge, Pass, Place, Slot, Upgrade, Upstream, Watched, safely};
@@ -57,6 +58,8 @@ pub(super) struct Open {
     /// It asks for WebSocket.
     pub(super) upgrade: Option<Arc<Upgrade>>,
     /// It counts for the trial of a config.
+    /// What is copied of it, and compared.
+    pub(super) mirroring: Mirroring,
     /// What the upstream is asked for, where that is something else than the client asked for.
     pub(super) rewritten: Option<Box<Rewritten>>,
     pub(super) sample: Option<Sample>,

@@ -16,6 +16,7 @@ mod failure;
 mod forward;
 mod grpc;
 mod hedge;
+mod mirror;
 mod record;
 mod response;
 mod seen;
@@ -45,6 +46,7 @@ pub(crate) use tcp::TcpRelay;
 use self::exchange::{Exchange, Open};
 use self::failure::Progress;
 use self::forward::Way;
+use self::mirror::Mirroring;
 use self::seen::Seen;
 use crate::context::RequestCtx;
 use crate::grpc::GrpcForm;
@@ -215,6 +217,7 @@ impl ProxyHttp for GatewayProxy {
             http2,
             upgrade: None,
             grpc: None,
+            mirroring: Mirroring::None,
             rewritten: None,
             sample,
         });
@@ -338,7 +341,7 @@ impl ProxyHttp for GatewayProxy {
             open.body_bytes = 0;
         }
         let Some(target) = open.target.as_ref() else { return Ok(()) };
-        let endpoint = target.endpoint.address;
+        let (endpoint, is_stream) = (target.endpoint.address, target.is_stream);
         let seen = if open.chain.reads_request() { Seen::of(&head.headers) } else { open.seen };
         let way = Way { ctx: &open.ctx, conn: &open.conn, endpoint, seen };
         if target.is_stream {
@@ -350,6 +353,7 @@ impl ProxyHttp for GatewayProxy {
         if let Some(rewritten) = &open.rewritten {
             forward::rewrite(head, rewritten)?;
         }
+        open.begin_to_mirror(head, session.is_body_empty());
         if open.upgrade.is_some() {
             tunnel::ask(head)?;
         }
@@ -360,7 +364,7 @@ impl ProxyHttp for GatewayProxy {
             head.insert_header(header::CONTENT_LENGTH, body.len())?;
         }
         if open.chain.changes_request_length(&open.ctx) && !session.is_body_empty() {
-            forward::unframe(head, target.is_stream)?;
+            forward::unframe(head, is_stream)?;
         }
         let allowed = open.chain.attempt(head, &mut open.ctx).await;
         allowed.map_err(|reply| refuse(open, reply))?;
@@ -396,6 +400,7 @@ impl ProxyHttp for GatewayProxy {
                 return Err(refuse(open, reply));
             }
         }
+        open.mirror_body(body.as_ref(), end_of_stream);
         if end_of_stream && body.as_ref().is_some_and(Bytes::is_empty) {
             // Pingora writes the last chunk twice for an empty last frame, which would poison the
             // pooled connection.
@@ -448,6 +453,7 @@ impl ProxyHttp for GatewayProxy {
             open.untouched = true;
             return Err(refuse_answer());
         }
+        open.mirrored_head(response);
         let (method, version) = {
             let head = session.req_header();
             (head.method.clone(), head.version)
@@ -492,6 +498,7 @@ impl ProxyHttp for GatewayProxy {
         } else {
             open.body_arrived();
         }
+        open.mirrored_body(body.as_ref(), end_of_stream);
         open.pass_down(body, end_of_stream, session.req_header())?;
         open.answered |= end_of_stream;
         Ok(None)
@@ -623,7 +630,10 @@ impl ProxyHttp for GatewayProxy {
         }
         let open = ex.open();
         match error {
-            None => open.release(),
+            None => {
+                open.mirrored_body(None, true);
+                open.release();
+            }
             Some(_) => open.watched.detach(),
         }
         if let Some(error) = error.filter(|_| !open.answered) {

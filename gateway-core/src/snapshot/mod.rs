@@ -17,6 +17,7 @@ use ipnet::IpNet;
 
 use crate::action::{Action, RewritePlan};
 use crate::config::{Config, Fault};
+use crate::mirror::Mirror;
 use crate::plugin::{Chain, Mounted, Reply};
 use crate::routing::RouteTable;
 use crate::telemetry::{ListenerMetrics, RouteMetrics};
@@ -150,6 +151,7 @@ pub struct RoutePlan {
     /// Where it sends requests, one place for each of its upstreams.
     pub(crate) destinations: Box<[Destination]>,
     pub(crate) rewrite: Option<Arc<RewritePlan>>,
+    pub(crate) mirror: Option<Arc<Mirror>>,
     pub(crate) total: Option<Duration>,
     /// Its plugins, by the listener the request came through.
     pub(crate) chains: Box<[Arc<Chain>]>,

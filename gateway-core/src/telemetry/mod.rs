@@ -19,9 +19,9 @@ pub use failure::FailureCode;
 pub use grpc::GrpcStatus;
 pub use hex::{Ascii, lower_hex};
 pub use metrics::{
-    BreakerChange, ConnectionEnd, CredentialCheck, EjectionReason, Handles, HandshakeFailure,
-    LimiterDecision, ListenerMetrics, Metrics, PluginError, PluginMetrics, Refusal, ReloadOutcome,
-    RetryReason, RouteMetrics, StoreCall, UpgradeOutcome, UpstreamMetrics,
+    BreakerChange, Compared, ConnectionEnd, Copied, CredentialCheck, EjectionReason, Handles,
+    HandshakeFailure, LimiterDecision, ListenerMetrics, Metrics, PluginError, PluginMetrics,
+    Refusal, ReloadOutcome, RetryReason, RouteMetrics, StoreCall, UpgradeOutcome, UpstreamMetrics,
 };
 pub(crate) use metrics::{Outcome, observe, observe_attempt};
 pub use record::{AttemptRecord, Phases, RequestRecord, StatusSource};

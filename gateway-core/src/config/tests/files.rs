@@ -71,7 +71,7 @@ fn faults_of_all_files_are_reported_together() {
     assert_eq!(
         folder.load().unwrap_err(),
         "\
-gateway.yaml:5:40  routes[0].zzz: unknown key `zzz`; there is `disable`, `group`, `match`, `name`, `plugins`, `priority`, `redirect`, `reply`, `rewrite`, `split`, `timeouts`, `upstream`
+gateway.yaml:5:40  routes[0].zzz: unknown key `zzz`; there is `disable`, `group`, `match`, `mirror`, `name`, `plugins`, `priority`, `redirect`, `reply`, `rewrite`, `split`, `timeouts`, `upstream`
 routes.d/a.yaml:1:10  routes[1]: missing required key `name`
 routes.d/a.yaml:1:11  routes[1].nmae: unknown key `nmae`, did you mean `name`?
 routes.d/b.yaml:2:1  not YAML: did not find expected node content

@@ -9,6 +9,7 @@ use crate::config::{
     Config, ConfigPath, HostMatch, HostRule, ListenerConfig, MatchConfig, PathMatch, RouteConfig,
     RouteGroupConfig,
 };
+use crate::mirror::Mirror;
 use crate::plugin::{Attribute, Chain, Condition, Level, Moment, Mounted};
 use crate::routing::{
     HostPattern, PathPattern, RouteIndex, RouteSpec, RouteTable, Rules, Shadow, Tie, ValueRule,
@@ -94,6 +95,12 @@ impl Compile<'_> {
         let mut wrong = Wrong::new();
         let action = Action::compile(config, &spec.path, &names, &mut wrong);
         let rewrite = rewrite(config, &spec.path, &names, &mut wrong);
+        let metrics = self.with.metrics.route(&config.name);
+        let mirror = config.mirror.as_ref().and_then(|mirror| {
+            let upstream = around.upstreams.get(mirror.upstream.as_str())?;
+            let (upstream, metrics) = ((*upstream).clone(), metrics.clone());
+            Some(Arc::new(Mirror::new(mirror, name.clone(), upstream, metrics, &mut wrong)))
+        });
         for (at, message) in wrong {
             self.fault(&path.clone().join(&at), message);
         }
@@ -104,9 +111,10 @@ impl Compile<'_> {
             name,
             action,
             rewrite,
+            mirror,
             total: own.or_else(of_group).map(Into::into),
             chains,
-            metrics: self.with.metrics.route(&config.name),
+            metrics,
         };
         (plan, spec)
     }

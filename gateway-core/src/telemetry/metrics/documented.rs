@@ -1,10 +1,10 @@
 //! Every metric family: its name, kind, unit, labels and meaning. Families are made from this table.
 
 use super::labels::{
-    ATTEMPT_OUTCOMES, BREAKER_STATES, CHECK_OUTCOMES, CLOSED, COMPRESSION_FORMS,
-    CONNECTION_OUTCOMES, CREDENTIAL_CHECKS, EJECTION_REASONS, ENDPOINT_STATES, HANDSHAKE_FAILURES,
-    HANDSHAKES, KEY_FETCHES, LIMITER_DECISIONS, LOOK_OUTCOMES, METHODS, OVERFLOWS, PLUGIN_ERRORS,
-    REFUSALS, RETRY_REASONS, STATUSES, STORE_CALLS,
+    ATTEMPT_OUTCOMES, BREAKER_STATES, CHECK_OUTCOMES, CLOSED, COMPARISONS, COMPRESSION_FORMS,
+    CONNECTION_OUTCOMES, COPY_OUTCOMES, CREDENTIAL_CHECKS, EJECTION_REASONS, ENDPOINT_STATES,
+    HANDSHAKE_FAILURES, HANDSHAKES, KEY_FETCHES, LIMITER_DECISIONS, LOOK_OUTCOMES, METHODS,
+    OVERFLOWS, PLUGIN_ERRORS, REFUSALS, RETRY_REASONS, STATUSES, STORE_CALLS,
 };
 use crate::telemetry::failure::FailureCode;
 use crate::telemetry::grpc::GrpcStatus;
@@ -95,6 +95,8 @@ families! {
     FAILURES = times(FailureCode::ALL.len(), doc("gateway_request_failures_total", "requests", Route, &["route", "code"], "Requests that ended with a failure code."));
     GRPC = times(GrpcStatus::ALL.len(), doc("gateway_grpc_responses_total", "calls", Route, &["route", "grpc_status"], "Calls of gRPC that ended, by the name of their status."));
     DURATION = histogram(doc("gateway_request_duration_seconds", "seconds", Route, &["route"], "Time from the request head to the last byte of the answer."), REQUEST_SECONDS);
+    MIRRORED = times(COPY_OUTCOMES.len(), doc("gateway_mirror_copies_total", "copies", Route, &["route", "outcome"], "Copies of requests for another upstream, by what became of them."));
+    COMPARED = times(COMPARISONS.len(), doc("gateway_mirror_comparisons_total", "answers", Route, &["route", "outcome"], "Answers to copies that were compared with those to the originals, by the first thing that differed."));
     REQUEST_BYTES = doc("gateway_request_body_bytes_total", "bytes", Route, &["route"], "Request body bytes read from clients.");
     RESPONSE_BYTES = doc("gateway_response_body_bytes_total", "bytes", Route, &["route"], "Response body bytes written to clients.");
     IN_FLIGHT = gauge(doc("gateway_requests_in_flight", "requests", Listener, &["listener"], "Requests begun and not finished."));

@@ -63,6 +63,10 @@ handle! {
         grpc: Series<IntCounterVec, { GrpcStatus::ALL.len() }> = |place| {
             vec![GrpcStatus::ALL[place].name()]
         },
+        mirrored: Series<IntCounterVec, { COPY_OUTCOMES.len() }> = |place| {
+            vec![COPY_OUTCOMES[place]]
+        },
+        compared: Series<IntCounterVec, { COMPARISONS.len() }> = |place| vec![COMPARISONS[place]],
         duration: Series<HistogramVec, { 1 }> = no_more_labels,
         request_bytes: Series<IntCounterVec, { 1 }> = no_more_labels,
         response_bytes: Series<IntCounterVec, { 1 }> = no_more_labels,
@@ -214,6 +218,18 @@ impl ListenerMetrics {
     /// The first of its certificates expires then, in seconds since 1970.
     pub fn certificate_ends(&self, at: i64) {
         self.certificate_end.at(0).iter().for_each(|gauge| gauge.set(at));
+    }
+}
+
+impl RouteMetrics {
+    /// A request was to be copied.
+    pub fn copied(&self, outcome: Copied) {
+        count(&self.mirrored, outcome as usize, 1);
+    }
+
+    /// The answer to a copy was compared.
+    pub fn compared(&self, outcome: Compared) {
+        count(&self.compared, outcome as usize, 1);
     }
 }
 

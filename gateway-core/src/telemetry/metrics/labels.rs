@@ -186,6 +186,42 @@ pub(super) const EJECTION_REASONS: [&str; 3] = ["consecutive_failures", "failure
 /// Why a request was not let in where too many were in flight.
 pub(super) const OVERFLOWS: [&str; 2] = ["queue_full", "queue_timeout"];
 
+/// What became of a copy of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Copied {
+    /// It was answered.
+    Answered,
+    /// It could not be sent, or its answer not be read.
+    Failed,
+    /// It took too long.
+    Timeout,
+    /// It was not made, because too many were in flight.
+    Full,
+    /// It was not made, because its body was too long.
+    TooLarge,
+}
+
+pub(super) const COPY_OUTCOMES: [&str; 5] = ["answered", "failed", "timeout", "full", "too_large"];
+
+/// What the answer to a copy has in common with that to the original.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Compared {
+    /// All that is compared.
+    Same,
+    /// Not the status.
+    Status,
+    /// Not a header field.
+    Header,
+    /// Not the body.
+    Body,
+    /// The original failed, or a body was too long to tell.
+    Skipped,
+}
+
+pub(super) const COMPARISONS: [&str; 5] = ["same", "status", "header", "body", "skipped"];
+
 /// Why an attempt was repeated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]

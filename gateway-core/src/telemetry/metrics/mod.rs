@@ -11,8 +11,9 @@ mod series;
 pub use documented::{DOCUMENTED, Kind, MetricDoc, series_bound};
 pub use handles::{Held, ListenerMetrics, PluginMetrics, RouteMetrics, UpstreamMetrics};
 pub use labels::{
-    BreakerChange, ConnectionEnd, CredentialCheck, EjectionReason, HandshakeFailure,
-    LimiterDecision, PluginError, Refusal, ReloadOutcome, RetryReason, StoreCall, UpgradeOutcome,
+    BreakerChange, Compared, ConnectionEnd, Copied, CredentialCheck, EjectionReason,
+    HandshakeFailure, LimiterDecision, PluginError, Refusal, ReloadOutcome, RetryReason, StoreCall,
+    UpgradeOutcome,
 };
 pub use observe::Handles;
 pub(crate) use observe::{Outcome, observe, observe_attempt};

@@ -107,6 +107,16 @@ fn drive_everything(metrics: &Metrics, names: &[&str]) {
 fn drive_requests(metrics: &Metrics, route: &RouteMetrics, name: &str) {
     let upstream = metrics.upstream(name);
     let plugin = metrics.plugin(name);
+    for outcome in
+        [Copied::Answered, Copied::Failed, Copied::Timeout, Copied::Full, Copied::TooLarge]
+    {
+        route.copied(outcome);
+    }
+    for outcome in
+        [Compared::Same, Compared::Status, Compared::Header, Compared::Body, Compared::Skipped]
+    {
+        route.compared(outcome);
+    }
     upstream.set_in_flight(1);
     ENDPOINT_STATES.iter().for_each(|state| upstream.set_endpoints(state, 1));
     upstream.set_endpoints("another", 1);

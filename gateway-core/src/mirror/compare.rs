@@ -1,0 +1,253 @@
+//! Whether two answers are the same, but for what is expected to differ.
+
+use http::{HeaderMap, HeaderName, StatusCode};
+use serde_json::Value;
+
+use crate::config::{CompareConfig, ConfigPath};
+use crate::telemetry::Compared;
+
+/// What of two answers is compared.
+pub(crate) struct Comparison {
+    headers: Box<[HeaderName]>,
+    body: bool,
+    ignored: Box<[Box<[Step]>]>,
+    logged: f64,
+}
+
+/// A step of a path into a document of JSON.
+#[derive(Clone, Debug, PartialEq)]
+enum Step {
+    Key(Box<str>),
+    Index(usize),
+    /// All of them.
+    Every,
+}
+
+/// Two answers, the original's first. A body is missing where it is too long.
+pub(crate) struct Answers<'a> {
+    pub(crate) statuses: [StatusCode; 2],
+    pub(crate) headers: [&'a HeaderMap; 2],
+    pub(crate) bodies: [Option<&'a [u8]>; 2],
+}
+
+impl Comparison {
+    pub(super) fn new(config: &CompareConfig, wrong: &mut Vec<(ConfigPath, String)>) -> Self {
+        let mut ignored = Vec::new();
+        for (place, text) in config.ignore.iter().enumerate() {
+            match steps(text) {
+                Ok(steps) => ignored.push(steps),
+                Err(message) => {
+                    let at = ConfigPath::root().key("mirror").key("compare").key("ignore");
+                    wrong.push((at.index(place), message));
+                }
+            }
+        }
+        Self {
+            headers: config.headers.iter().filter_map(|name| name.parse().ok()).collect(),
+            body: config.body,
+            ignored: ignored.into(),
+            logged: config.log.fraction(),
+        }
+    }
+
+    /// Whether a difference is logged. `random` is a number of its own for each, from 0 to 1.
+    pub(super) fn logs(&self, random: f64) -> bool {
+        random < self.logged
+    }
+
+    /// The first difference, and where it is. What stands there is not told: it may be anybody's.
+    pub(super) fn of(&self, answers: &Answers<'_>) -> (Compared, Option<String>) {
+        let [one, two] = answers.statuses;
+        if one != two {
+            return (
+                Compared::Status,
+                Some(format!("status {}, not {}", two.as_u16(), one.as_u16())),
+            );
+        }
+        for name in &self.headers {
+            let [one, two] = answers.headers.map(|headers| headers.get_all(name));
+            if one != two {
+                return (Compared::Header, Some(format!("header {name}")));
+            }
+        }
+        if !self.body {
+            return (Compared::Same, None);
+        }
+        let [Some(one), Some(two)] = answers.bodies else { return (Compared::Skipped, None) };
+        if one == two {
+            return (Compared::Same, None);
+        }
+        let json = |body: &[u8]| serde_json::from_slice::<Value>(body).ok();
+        let (Some(one), Some(two)) = (json(one), json(two)) else {
+            return (Compared::Body, Some("body".to_owned()));
+        };
+        let ignored: Vec<&[Step]> = self.ignored.iter().map(|steps| &**steps).collect();
+        let mut path = "$".to_owned();
+        match differs(&one, &two, &ignored, &mut path) {
+            true => (Compared::Body, Some(format!("body at {path}"))),
+            false => (Compared::Same, None),
+        }
+    }
+}
+
+/// Whether two documents differ beside what is ignored; `path` is where then.
+fn differs(one: &Value, two: &Value, ignored: &[&[Step]], path: &mut String) -> bool {
+    if ignored.iter().any(|steps| steps.is_empty()) {
+        return false;
+    }
+    let length = path.len();
+    match (one, two) {
+        (Value::Object(one), Value::Object(two)) => {
+            let more = two.keys().filter(|key| !one.contains_key(*key));
+            for key in one.keys().chain(more) {
+                let inner = below(ignored, |step| match step {
+                    Step::Key(wanted) => **wanted == **key,
+                    Step::Every => true,
+                    Step::Index(_) => false,
+                });
+                path.push('.');
+                path.push_str(key);
+                let (one, two) = (one.get(key), two.get(key));
+                let differ = match (one, two) {
+                    (Some(one), Some(two)) => differs(one, two, &inner, path),
+                    _ => !inner.iter().any(|steps| steps.is_empty()),
+                };
+                if differ {
+                    return true;
+                }
+                path.truncate(length);
+            }
+            false
+        }
+        (Value::Array(one), Value::Array(two)) if one.len() == two.len() => {
+            for (place, (one, two)) in one.iter().zip(two).enumerate() {
+                let inner = below(ignored, |step| match step {
+                    Step::Index(wanted) => *wanted == place,
+                    Step::Every => true,
+                    Step::Key(_) => false,
+                });
+                path.push_str(&format!("[{place}]"));
+                if differs(one, two, &inner, path) {
+                    return true;
+                }
+                path.truncate(length);
+            }
+            false
+        }
+        (Value::Number(one), Value::Number(two)) => {
+            // 1 and 1.0 are one number.
+            one != two && one.as_f64() != two.as_f64()
+        }
+        (one, two) => one != two,
+    }
+}
+
+/// What is left of the paths that go on with such a step.
+fn below<'a>(ignored: &[&'a [Step]], fits: impl Fn(&Step) -> bool) -> Vec<&'a [Step]> {
+    let first = ignored.iter().filter_map(|steps| steps.split_first());
+    first.filter(|(step, _)| fits(step)).map(|(_, rest)| rest).collect()
+}
+
+/// Reads `$.a.b`, `$.items[*].id`, `$.items[0]`.
+fn steps(text: &str) -> Result<Box<[Step]>, String> {
+    let wrong =
+        || format!("expected a path such as `$.updated_at` or `$.items[*].id`, got `{text}`");
+    let mut rest = text.strip_prefix('$').ok_or_else(wrong)?;
+    let mut steps = Vec::new();
+    while !rest.is_empty() {
+        if let Some(after) = rest.strip_prefix('.') {
+            let end = after.find(['.', '[']).unwrap_or(after.len());
+            let (key, after) = after.split_at(end);
+            steps.push(match key {
+                "" => return Err(wrong()),
+                "*" => Step::Every,
+                key => Step::Key(key.into()),
+            });
+            rest = after;
+        } else {
+            let inside = rest.strip_prefix('[').and_then(|after| after.split_once(']'));
+            let (index, after) = inside.ok_or_else(wrong)?;
+            steps.push(match index {
+                "*" => Step::Every,
+                index => Step::Index(index.parse().map_err(|_| wrong())?),
+            });
+            rest = after;
+        }
+    }
+    if steps.is_empty() { Err(wrong()) } else { Ok(steps.into()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn comparison(yaml: &str) -> Comparison {
+        let mut wrong = Vec::new();
+        let comparison = Comparison::new(&serde_yaml::from_str(yaml).unwrap(), &mut wrong);
+        assert!(wrong.is_empty(), "{wrong:?}");
+        comparison
+    }
+
+    fn compare(yaml: &str, one: &str, two: &str) -> Option<String> {
+        let headers = HeaderMap::new();
+        let answers = Answers {
+            statuses: [StatusCode::OK; 2],
+            headers: [&headers; 2],
+            bodies: [Some(one.as_bytes()), Some(two.as_bytes())],
+        };
+        comparison(yaml).of(&answers).1
+    }
+
+    #[test]
+    fn bodies_of_json_are_compared_by_meaning() {
+        for (one, two, expected) in [
+            (r#"{"a": 1, "b": [1, 2]}"#, r#"{"b":[1,2],"a":1.0}"#, None),
+            (r#"{"a": 1}"#, r#"{"a": 2}"#, Some("body at $.a")),
+            (r#"{"a": 1}"#, r#"{"a": 1, "b": 2}"#, Some("body at $.b")),
+            (r#"{"a": [1, {"x": 1}]}"#, r#"{"a": [1, {"x": "1"}]}"#, Some("body at $.a[1].x")),
+            ("[1]", "[1, 2]", Some("body at $")),
+            ("text", "text", None),
+            ("text", "other", Some("body")),
+            ("{}", "text", Some("body")),
+        ] {
+            assert_eq!(compare("{}", one, two).as_deref(), expected, "{one} {two}");
+        }
+        assert_eq!(compare("{body: false}", "a", "b"), None);
+    }
+
+    #[test]
+    fn paths_that_are_listed_are_not_compared() {
+        let one = r#"{"at": 1, "items": [{"id": 1, "n": 1}, {"id": 2, "n": 1}], "m": {"x": 1}}"#;
+        let two = r#"{"at": 2, "items": [{"id": 3, "n": 1}, {"n": 1}], "m": {"x": 2}}"#;
+
+        assert_eq!(compare("{ignore: [$.at, '$.items[*].id', $.m.*]}", one, two), None);
+        assert_eq!(
+            compare("{ignore: [$.at, '$.items[0].id', $.m]}", one, two).as_deref(),
+            Some("body at $.items[1].id")
+        );
+        for broken in ["at", "$", "$.", "$.a[", "$.a[x]", "$a", "$..a"] {
+            assert!(steps(broken).is_err(), "{broken}");
+        }
+    }
+
+    #[test]
+    fn statuses_and_headers_go_before_bodies() {
+        let mut headers = [HeaderMap::new(), HeaderMap::new()];
+        headers[1].insert("x-v", "1".parse().unwrap());
+        let answers = |statuses| Answers {
+            statuses,
+            headers: [&headers[0], &headers[1]],
+            bodies: [None, Some(b"")],
+        };
+        let (ok, failed) = (StatusCode::OK, StatusCode::BAD_GATEWAY);
+
+        let by_header = comparison("{headers: [X-V]}");
+        assert_eq!(by_header.of(&answers([ok, ok])), (Compared::Header, Some("header x-v".into())));
+        let by_default = comparison("{}");
+        assert_eq!(by_default.of(&answers([ok, ok])), (Compared::Skipped, None));
+        assert_eq!(
+            by_default.of(&answers([ok, failed])),
+            (Compared::Status, Some("status 502, not 200".into()))
+        );
+    }
+}

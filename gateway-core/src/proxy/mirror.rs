@@ -1,0 +1,80 @@
+//! What passes by of a request whose route has a mirror.
+
+use bytes::Bytes;
+use pingora_http::{RequestHeader, ResponseHeader};
+
+use super::exchange::Open;
+use crate::mirror::{Copy, Original};
+
+/// What is copied of a request, or compared.
+#[derive(Default)]
+pub(super) enum Mirroring {
+    /// Nothing, or nothing any more.
+    #[default]
+    None,
+    /// Its body passes by.
+    Copying(Box<Copy>),
+    /// Its answer does.
+    Comparing(Box<Original>),
+}
+
+impl Open {
+    /// A request's first attempt begins, with this head.
+    pub(super) fn begin_to_mirror(&mut self, head: &RequestHeader, is_bodiless: bool) {
+        let Some(mirror) = self.ctx.route().and_then(|route| route.mirror.as_ref()) else { return };
+        let attempts = self.target.as_ref().map_or(0, |target| target.attempts);
+        if attempts > 1 {
+            if let Mirroring::Copying(copy) = &mut self.mirroring {
+                // Its body comes again.
+                copy.restart();
+            }
+            return;
+        }
+        if self.upgrade.is_some() {
+            return;
+        }
+        let Some(copy) = mirror.begin(head, rand::random(), self.watched.now()) else { return };
+        self.mirroring = Mirroring::Copying(copy);
+        if is_bodiless {
+            self.send_copy();
+        }
+    }
+
+    /// A piece of its body is on its way up, or the last one was.
+    pub(super) fn mirror_body(&mut self, piece: Option<&Bytes>, ends: bool) {
+        let Mirroring::Copying(_) = &self.mirroring else { return };
+        if let Some(piece) = piece
+            && let Mirroring::Copying(copy) = std::mem::take(&mut self.mirroring)
+        {
+            self.mirroring = copy.take(piece).map_or(Mirroring::None, Mirroring::Copying);
+        }
+        if ends {
+            self.send_copy();
+        }
+    }
+
+    fn send_copy(&mut self) {
+        self.mirroring = match std::mem::take(&mut self.mirroring) {
+            Mirroring::Copying(copy) => copy.send().map_or(Mirroring::None, Mirroring::Comparing),
+            other => other,
+        };
+    }
+
+    /// The head of an answer that is passed on, as the endpoint sent it.
+    pub(super) fn mirrored_head(&mut self, head: &ResponseHeader) {
+        if let Mirroring::Comparing(original) = &mut self.mirroring {
+            original.head(head);
+        }
+    }
+
+    /// A piece of its body, as the endpoint sent it.
+    pub(super) fn mirrored_body(&mut self, piece: Option<&Bytes>, ends: bool) {
+        let Mirroring::Comparing(original) = &mut self.mirroring else { return };
+        if let Some(piece) = piece {
+            original.piece(piece);
+        }
+        if ends {
+            original.end();
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! Requests of which nobody waits for the answer, with their bodies whole: on connections of their own.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, StatusCode, Uri, Version, header};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use pingora_http::RequestHeader;
+
+use super::transport::{Offer, own_introduction};
+use super::{Choice, Upstream};
+use crate::config::UpstreamProtocol;
+
+/// How many idle connections of HTTP/1 are kept for one endpoint.
+const IDLE: usize = 32;
+
+/// Sends requests to an upstream beside those of clients.
+pub(crate) struct Copies {
+    upstream: Arc<Upstream>,
+    idle: Mutex<HashMap<SocketAddr, Vec<Waiting>>>,
+    streams: Mutex<HashMap<SocketAddr, http2::SendRequest<Full<Bytes>>>>,
+}
+
+struct Waiting {
+    sender: http1::SendRequest<Full<Bytes>>,
+    since: Instant,
+}
+
+/// What came back.
+pub(crate) struct Returned {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    /// The body, if it was not longer than was asked for.
+    pub(crate) body: Option<Bytes>,
+}
+
+enum Sender {
+    Http1(http1::SendRequest<Full<Bytes>>),
+    Http2(http2::SendRequest<Full<Bytes>>),
+}
+
+impl Copies {
+    pub(crate) fn new(upstream: Arc<Upstream>) -> Self {
+        Self { upstream, idle: Mutex::default(), streams: Mutex::default() }
+    }
+
+    /// The upstream that gets them.
+    pub(crate) fn upstream(&self) -> &Arc<Upstream> {
+        &self.upstream
+    }
+
+    /// Sends one request and reads its answer, as far as `longest` bytes of the body.
+    ///
+    /// # Errors
+    /// What went wrong, in words.
+    pub(crate) async fn send(
+        &self,
+        head: &RequestHeader,
+        body: Bytes,
+        longest: usize,
+        now: u64,
+    ) -> Result<Returned, String> {
+        let choice = Choice { worker: 0, first: true, now, key: None, cookie: None, avoid: &[] };
+        let place = self.upstream.choose(choice).ok_or("no endpoint can be chosen")?;
+        let request = self.request(head, body)?;
+        let (sender, reused) = self.sender(place.address).await?;
+        let answer = match sender {
+            Sender::Http2(mut sender) => {
+                sender.send_request(by_http2(request)).await.map_err(words)?
+            }
+            Sender::Http1(mut sender) => {
+                let answer = match sender.send_request(request.clone()).await {
+                    // One that was idle may have ended in that moment.
+                    Err(_) if reused => {
+                        sender = self.http1(place.address).await?;
+                        sender.send_request(request).await
+                    }
+                    answer => answer,
+                };
+                let (parts, body) = answer.map_err(words)?.into_parts();
+                let body = Limited::new(body, longest).collect().await.ok();
+                let body = body.map(http_body_util::Collected::to_bytes);
+                if body.is_some() {
+                    self.keep(place.address, sender);
+                }
+                return Ok(Returned { status: parts.status, headers: parts.headers, body });
+            }
+        };
+        let (parts, body) = answer.into_parts();
+        let body = Limited::new(body, longest).collect().await.ok();
+        let body = body.map(http_body_util::Collected::to_bytes);
+        Ok(Returned { status: parts.status, headers: parts.headers, body })
+    }
+
+    fn request(&self, head: &RequestHeader, body: Bytes) -> Result<Request<Full<Bytes>>, String> {
+        let mut request = Request::new(Full::new(body.clone()));
+        *request.method_mut() = head.method.clone();
+        let mut target = http::uri::Parts::default();
+        target.path_and_query = head.uri.path_and_query().cloned();
+        *request.uri_mut() = Uri::from_parts(target).map_err(words)?;
+        *request.headers_mut() = head.headers.clone();
+        let headers = request.headers_mut();
+        // What belongs to the message that it is a copy of, and to its connection.
+        for name in [
+            header::TRANSFER_ENCODING,
+            header::CONTENT_LENGTH,
+            header::CONNECTION,
+            header::EXPECT,
+            header::TE,
+            header::UPGRADE,
+        ] {
+            headers.remove(name);
+        }
+        if !body.is_empty() || !head.method.is_safe() {
+            headers.insert(header::CONTENT_LENGTH, body.len().into());
+        }
+        let scheme = self.upstream.transport.scheme();
+        request.extensions_mut().insert(scheme);
+        Ok(request)
+    }
+
+    async fn sender(&self, address: SocketAddr) -> Result<(Sender, bool), String> {
+        if let Some(sender) = self.stream(address) {
+            return Ok((Sender::Http2(sender), true));
+        }
+        if let Some(sender) = self.take(address) {
+            return Ok((Sender::Http1(sender), true));
+        }
+        let transport = &self.upstream.transport;
+        let header = transport.proxy_protocol.map(own_introduction);
+        let wire = transport.dial(address, header, Offer::Configured).await;
+        let wire = wire.map_err(|error| error.to_string())?;
+        let http2 = match transport.protocol {
+            UpstreamProtocol::Http1 => false,
+            UpstreamProtocol::Http2 => true,
+            UpstreamProtocol::Auto => wire.chose_http2(),
+        };
+        let io = TokioIo::new(wire);
+        if http2 {
+            let (sender, connection) =
+                http2::handshake(TokioExecutor::new(), io).await.map_err(words)?;
+            tokio::spawn(connection);
+            self.streams().insert(address, sender.clone());
+            return Ok((Sender::Http2(sender), false));
+        }
+        let (sender, connection) = http1::handshake(io).await.map_err(words)?;
+        tokio::spawn(connection);
+        Ok((Sender::Http1(sender), false))
+    }
+
+    /// A new connection that speaks HTTP/1.
+    async fn http1(&self, address: SocketAddr) -> Result<http1::SendRequest<Full<Bytes>>, String> {
+        let transport = &self.upstream.transport;
+        let header = transport.proxy_protocol.map(own_introduction);
+        let wire = transport.dial(address, header, Offer::Http1).await;
+        let wire = wire.map_err(|error| error.to_string())?;
+        let (sender, connection) = http1::handshake(TokioIo::new(wire)).await.map_err(words)?;
+        tokio::spawn(connection);
+        Ok(sender)
+    }
+
+    fn stream(&self, address: SocketAddr) -> Option<http2::SendRequest<Full<Bytes>>> {
+        let mut streams = self.streams();
+        streams.retain(|_, sender| !sender.is_closed());
+        streams.get(&address).cloned()
+    }
+
+    fn streams(&self) -> MutexGuard<'_, HashMap<SocketAddr, http2::SendRequest<Full<Bytes>>>> {
+        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A connection that waits, and has not waited for too long.
+    fn take(&self, address: SocketAddr) -> Option<http1::SendRequest<Full<Bytes>>> {
+        let longest = self.upstream.timeouts().keepalive;
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let waiting = idle.get_mut(&address)?;
+        waiting.retain(|one| !one.sender.is_closed() && one.since.elapsed() < longest);
+        Some(waiting.pop()?.sender)
+    }
+
+    fn keep(&self, address: SocketAddr, sender: http1::SendRequest<Full<Bytes>>) {
+        if sender.is_closed() || self.upstream.timeouts().keepalive == Duration::ZERO {
+            return;
+        }
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let waiting = idle.entry(address).or_default();
+        if waiting.len() < IDLE {
+            waiting.push(Waiting { sender, since: Instant::now() });
+        }
+    }
+}
+
+/// As HTTP/2 has it (RFC 9113, section 8.3.1): `Host` becomes the authority.
+fn by_http2(mut request: Request<Full<Bytes>>) -> Request<Full<Bytes>> {
+    let host = request.headers_mut().remove(header::HOST);
+    let scheme = request.extensions_mut().remove::<&'static str>().unwrap_or("http");
+    *request.version_mut() = Version::HTTP_2;
+    let mut parts = std::mem::take(request.uri_mut()).into_parts();
+    parts.scheme = scheme.parse().ok();
+    parts.authority = host.and_then(|host| host.to_str().ok()?.parse().ok());
+    if parts.authority.is_none() {
+        parts.scheme = None;
+    }
+    *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
+    request
+}
+
+fn words(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}

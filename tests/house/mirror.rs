@@ -1,0 +1,205 @@
+//! Copies of requests for another upstream: what they are, what is compared, and that nobody feels them.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use gateway_tests::{Gate, Origin, eventually};
+
+fn gate(origin: &Origin, copies: std::net::SocketAddr, mirror: &str) -> Gate {
+    Gate::yaml(&format!(
+        "version: 1\nserver: {{workers: 1}}\naccess_log: {{output: LOG}}\nadmin: {{address: \"127.0.0.1:0\"}}\n\
+         listeners: [{{name: public, address: \"127.0.0.1:0\"}}]\n\
+         upstreams:\n  - {{name: users, endpoints: [\"{}\"]}}\n  - {{name: next, endpoints: [\"{copies}\"]}}\n\
+         routes:\n  - name: r\n    match: {{path: /api}}\n    rewrite: {{prefix: /v2}}\n    upstream: users\n\
+         \x20   mirror: {{upstream: next, {mirror}}}\n",
+        origin.address(),
+    ))
+}
+
+fn copies(outcome: &str) -> String {
+    format!("gateway_mirror_copies_total{{outcome=\"{outcome}\",route=\"r\"}}")
+}
+
+fn comparisons(outcome: &str) -> String {
+    format!("gateway_mirror_comparisons_total{{outcome=\"{outcome}\",route=\"r\"}}")
+}
+
+fn json(body: &str) -> Origin {
+    Origin::answering(format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    ))
+}
+
+#[test]
+fn a_copy_is_what_the_upstream_gets() {
+    let bodies = Arc::new(Mutex::new(Vec::new()));
+    let seen = bodies.clone();
+    let next = Origin::scripted(move |exchange| {
+        let body = String::from_utf8_lossy(&exchange.body).into_owned();
+        seen.lock().unwrap_or_else(PoisonError::into_inner).push((exchange.head.clone(), body));
+        exchange.write("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+    });
+    let origin = Origin::saying("one");
+    let gate = gate(&origin, next.address(), "share: 100%");
+    let mut client = gate.client();
+    let requests = [
+        "GET /api/x?q=1 HTTP/1.1\r\nHost: a\r\nX-Key: v\r\n\r\n",
+        "POST /api HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello",
+        "POST /api/c HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n",
+    ];
+
+    for (number, request) in (1..).zip(requests) {
+        client.send(request);
+        assert_eq!(client.response().text(), "one");
+        gate.await_metric(&copies("answered"), f64::from(number));
+    }
+
+    let told = bodies.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let starts = ["GET /v2/x?q=1 HTTP/1.1", "POST /v2 HTTP/1.1", "POST /v2/c HTTP/1.1"];
+    for ((head, body), (start, expected)) in
+        told.iter().zip(starts.iter().zip(["", "hello", "abcde"]))
+    {
+        assert!(head.starts_with(start), "{head}");
+        assert_eq!(body, expected);
+    }
+    let get = told[0].0.to_ascii_lowercase();
+    for field in ["host: a\r\n", "x-key: v\r\n", "x-forwarded-for: 127.0.0.1\r\n", "via: "] {
+        assert!(get.contains(field), "{field}: {get}");
+    }
+    assert_eq!(next.connections(), 1, "its connection is kept");
+    assert_eq!(origin.requests().len(), 3);
+}
+
+#[test]
+fn a_share_of_requests_is_copied() {
+    let (origin, next) = (Origin::saying("one"), Origin::saying("two"));
+    let gate = gate(&origin, next.address(), "share: 20%");
+    let mut client = gate.client();
+
+    for _ in 0..400 {
+        client.send("GET /api HTTP/1.1\r\nHost: a\r\n\r\n");
+        client.response();
+    }
+
+    // 80 are expected; the deviation is 8.
+    eventually("they are counted", || (40.0..120.0).contains(&gate.metric(&copies("answered"))));
+}
+
+#[test]
+fn answers_are_compared_and_differences_counted() {
+    let origin = json(r#"{"id": 1, "at": 1, "items": [{"n": 1, "t": 1}]}"#);
+    for (body, compare, outcome) in [
+        (r#"{"at":2,"id":1,"items":[{"t":9,"n":1}]}"#, "{ignore: [$.at, '$.items[*].t']}", "same"),
+        (r#"{"at":2,"id":1,"items":[{"t":9,"n":1}]}"#, "{ignore: [$.at]}", "body"),
+        (r#"{"at":2,"id":1,"items":[{"t":9,"n":1}]}"#, "{body: false}", "same"),
+    ] {
+        let next = json(body);
+        let gate = gate(&origin, next.address(), &format!("compare: {compare}"));
+        gate.get("/api");
+        gate.await_metric(&comparisons(outcome), 1.0);
+    }
+    for (answer, outcome) in [
+        ("HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n", "status"),
+        ("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 0\r\n\r\n", "header"),
+    ] {
+        let next = Origin::answering(answer);
+        let gate = gate(&origin, next.address(), "compare: {}");
+        gate.get("/api");
+        gate.await_metric(&comparisons(outcome), 1.0);
+    }
+}
+
+#[test]
+fn a_mirror_that_is_dead_slow_or_failing_is_not_felt() {
+    let origin = Origin::saying("one");
+    let slow = Origin::scripted(|exchange| {
+        exchange.pause(Duration::from_secs(5));
+        exchange.write("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+    });
+    let reset = Origin::scripted(|exchange| exchange.reset());
+    let broken = Origin::answering("nonsense\r\n\r\n");
+    for (address, outcome) in [
+        (Origin::nobody(), "failed"),
+        (reset.address(), "failed"),
+        (broken.address(), "failed"),
+        (slow.address(), "timeout"),
+    ] {
+        let gate = gate(&origin, address, "timeout: 300ms, compare: {}");
+        let mut client = gate.client();
+        let began = Instant::now();
+        for _ in 0..20 {
+            client.send("POST /api HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx");
+            let response = client.response();
+            assert_eq!((response.status, response.text()), (200, "one".to_owned()));
+        }
+        assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+        gate.await_metric(&copies(outcome), 20.0);
+    }
+}
+
+#[test]
+fn copies_are_bounded_in_number_and_in_size() {
+    let origin = Origin::saying("one");
+    let slow = Origin::scripted(|exchange| exchange.await_close());
+    let gate = gate(&origin, slow.address(), "in_flight: 3, body_bytes: 8, timeout: 20s");
+    let mut client = gate.client();
+    let mut post = |length: usize| {
+        let body = "x".repeat(length);
+        client.send(format!(
+            "POST /api HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n{body}"
+        ));
+        assert_eq!(client.response().text(), "one");
+    };
+
+    post(9);
+    post(100_000);
+    gate.await_metric(&copies("too_large"), 2.0);
+    (0..10).for_each(|_| post(8));
+
+    gate.await_metric(&copies("full"), 7.0);
+}
+
+#[test]
+fn an_original_that_fails_is_not_compared() {
+    let next = Origin::saying("two");
+    let origin = Origin::scripted(|exchange| exchange.reset());
+    let gate = gate(&origin, next.address(), "compare: {}");
+
+    assert_eq!(gate.get("/api").status, 502);
+
+    gate.await_metric(&copies("answered"), 1.0);
+    gate.await_metric(&comparisons("skipped"), 1.0);
+}
+
+#[test]
+fn a_mirror_that_cannot_be_is_told_with_its_place() {
+    let check = |mirror: &str| {
+        let config = format!(
+            "version: 1\nlisteners: [{{name: public, address: \"127.0.0.1:0\"}}]\n\
+             upstreams: [{{name: a, endpoints: [\"127.0.0.1:1\"]}}]\n\
+             routes: [{{name: r, upstream: a, mirror: {mirror}}}]\n"
+        );
+        let found = gateway_core::Gateway::builder().config_text(config).check();
+        let faults = found.err().expect("it is refused");
+        faults.iter().map(|fault| format!("{}: {}", fault.path, fault.message)).collect::<Vec<_>>()
+    };
+
+    assert_eq!(
+        check(
+            "{upstream: b, body_bytes: 5MiB, timeout: 0s, compare: {headers: ['a b'], ignore: [x]}}"
+        ),
+        [
+            "routes[0].mirror.upstream: there is no upstream `b`, did you mean `a`?",
+            "routes[0].mirror.body_bytes: at most 4MiB are copied",
+            "routes[0].mirror.timeout: this limit cannot be turned off; write a duration above 0",
+            "routes[0].mirror.compare.headers[0]: `a b` is no header name",
+        ]
+    );
+    assert_eq!(
+        check("{upstream: a, compare: {ignore: [x]}}"),
+        [
+            "routes[0].mirror.compare.ignore[0]: expected a path such as `$.updated_at` or `$.items[*].id`, got `x`"
+        ]
+    );
+}
