@@ -60,7 +60,7 @@ impl Explain {
     pub(crate) fn run(&self) -> Result<ExitCode> {
         let source = match &self.at {
             Some(address) => Source::Running(address.clone()),
-            None => Source::Config(Arc::new(self.config.gateway().check()?.snapshot)),
+            None => Source::Config(self.config.gateway().check()?.snapshot),
         };
         if let Some(path) = &self.table {
             return run_table(path, &source);

@@ -3,13 +3,15 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal as PassedOn;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::config::{AdminConfig, Faults, Loaded};
+use crate::config::{AdminConfig, ConfigPath, Faults, Loaded};
+use crate::explain::Circle;
 use crate::lifecycle::{
     self, Asked, DrainOutcome, Origins, Running, StartError, Successor, UpgradeError, is_supervisor,
 };
@@ -57,7 +59,7 @@ pub struct Checked {
     /// The config with its warnings.
     pub loaded: Loaded,
     /// Everything it describes, built.
-    pub snapshot: Snapshot,
+    pub snapshot: Arc<Snapshot>,
 }
 
 impl GatewayBuilder {
@@ -143,6 +145,15 @@ impl GatewayBuilder {
         let snapshot = builder.compile(&loaded)?;
         builder.surroundings(&loaded)?;
         loaded.warnings.extend(snapshot.warnings.iter().cloned());
+        let snapshot = Arc::new(snapshot);
+        for Circle { route, way } in snapshot.circles() {
+            let path = ConfigPath::root().key("routes").index(route).key("redirect");
+            const SHOWN: usize = 5;
+            let more = if way.len() > SHOWN { " -> ..." } else { "" };
+            let way: Vec<_> = way.into_iter().take(SHOWN).collect();
+            let message = format!("leads in a circle: {}{more}", way.join(" -> "));
+            loaded.warnings.push(loaded.document.fault(&path, message));
+        }
         loaded.warnings.sort();
         Ok(Checked { loaded, snapshot })
     }

@@ -87,6 +87,9 @@ impl Plugin for KeyAuth {
     }
 
     fn attach(self: Arc<Self>, hooks: &mut Hooks) {
+        if !self.anonymous {
+            hooks.refuses_strangers();
+        }
         hooks.request(self);
     }
 }

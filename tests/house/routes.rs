@@ -199,6 +199,131 @@ fn a_route_that_serves_nothing_is_warned_of_with_the_one_that_hides_it() {
     );
 }
 
+/// What `check` warns of in this config, without the places.
+fn warnings(rest: &str) -> Vec<String> {
+    let config = format!(
+        "version: 1\nlisteners:\n  - {{name: public, address: \"127.0.0.1:0\"}}\n\
+         upstreams: [{{name: a, endpoints: [\"127.0.0.1:1\"]}}]\n{rest}"
+    );
+    let gateway = gateway_core::Gateway::builder().plugins(gateway_plugins::all());
+    let checked = gateway.config_text(config).check().unwrap_or_else(|faults| panic!("{faults}"));
+    let warnings = checked.loaded.warnings.into_iter();
+    warnings.map(|warning| format!("{}: {}", warning.path, warning.message)).collect()
+}
+
+#[test]
+fn a_preflight_that_is_refused_before_it_can_be_answered_is_warned_of() {
+    let cors = "{kind: cors, options: {origins: [\"https://a.example\"]}}";
+    let key = "{kind: key-auth}";
+    let route = "routes: [{name: r, upstream: a}]";
+
+    assert_eq!(
+        warnings(&format!("plugins: [{key}, {cors}]\n{route}")),
+        [
+            "plugins[0]: `key-auth` refuses preflights before `cors` can answer them, for they have no credentials; \
+          list `cors` first"
+        ]
+    );
+    assert_eq!(
+        warnings(&format!(
+            "plugins: [{key}]\nroutes: [{{name: r, upstream: a, plugins: [{cors}]}}]"
+        )),
+        [
+            "plugins[0]: `key-auth` refuses preflights before `cors` can answer them, for they have no credentials; \
+          list `cors` first"
+        ]
+    );
+    let anonymous = "{kind: key-auth, options: {anonymous: true}}";
+    let on_posts = "{kind: key-auth, when: 'request.method != \"OPTIONS\"'}";
+    for fine in
+        [format!("{cors}, {key}"), format!("{anonymous}, {cors}"), format!("{on_posts}, {cors}")]
+    {
+        assert_eq!(warnings(&format!("plugins: [{fine}]\n{route}")), [""; 0], "{fine}");
+    }
+}
+
+#[test]
+fn a_protection_that_clients_can_do_without_is_warned_of() {
+    let one = |when: &str| {
+        warnings(&format!(
+            "plugins: [{{kind: ip-restriction, options: {{allow: [10.0.0.0/8]}}, when: '{when}'}}]\n\
+             routes: [{{name: r, upstream: a}}]"
+        ))
+    };
+
+    for (when, on) in [
+        ("request.header[\"x-debug\"] != \"1\"", "request.header.x-debug"),
+        ("request.path == \"/a\" && !has(request.cookie.free)", "request.cookie.free"),
+        ("request.query.q == \"1\"", "request.query.q"),
+    ] {
+        assert_eq!(
+            one(when),
+            [format!(
+                "plugins[0].when: `ip-restriction` protects, and a client can do without it: whether it acts depends \
+                 on `{on}`, which the client chooses; let it depend on the path, the method or the client, or write \
+                 a route of its own"
+            )]
+        );
+    }
+    for fine in [
+        "request.path.startsWith(\"/admin\")",
+        "request.method == \"POST\"",
+        "client.ip != \"10.0.0.1\"",
+    ] {
+        assert_eq!(one(fine), [""; 0], "{fine}");
+    }
+    assert_eq!(
+        one("false"),
+        ["plugins[0].when: `ip-restriction` acts on no request: its condition never holds"]
+    );
+}
+
+#[test]
+fn plugins_that_no_route_meets_are_warned_of() {
+    assert_eq!(
+        warnings(
+            "plugins: [{kind: request-id}, {kind: headers, name: h}]\n\
+             route_groups: [{name: g, plugins: [{kind: body-limit, options: {max: 1KiB}}]}]\n\
+             routes:\n  - {name: r, group: g, disable: [h, body-limit], upstream: a}\n  \
+             - {name: s, upstream: a, match: {path: /s}, plugins: [{kind: headers, name: h}]}"
+        ),
+        [
+            "plugins[1]: no route meets `h`: each that could disables it, or has one of that name in its place",
+            "route_groups[0].plugins[0]: no route meets `body-limit`: each that could disables it, or has one of \
+             that name in its place",
+        ]
+    );
+}
+
+#[test]
+fn redirects_that_lead_in_a_circle_are_warned_of_with_the_way() {
+    let routes =
+        |routes: &str| warnings(&format!("routes: [{routes}, {{name: rest, upstream: a}}]"));
+
+    for (written, way) in [
+        ("{name: x, match: {path: /x}, redirect: {path: /x/y}}", &["x -> x"][..]),
+        (
+            "{name: x, match: {path: /x}, redirect: {prefix: /x/y}}",
+            &[
+                "x -> x -> x -> x -> x -> ...",
+            ],
+        ),
+        (
+            "{name: x, match: {path: /x}, redirect: {path: /y}}, {name: y, match: {path: /y}, redirect: {path: /x}}",
+            &["x -> y", "y -> x"],
+        ),
+        ("{name: x, match: {hosts: [a.example], path: /x}, redirect: {host: a.example}}", &["x"]),
+        ("{name: x, match: {path: /x}, redirect: {path: /y}}", &[]),
+        ("{name: x, match: {path: {exact: /x}}, redirect: {path: /x/}}", &[]),
+        ("{name: x, match: {path: /x}, redirect: {scheme: https}}", &[]),
+        ("{name: x, match: {path: /x, hosts: [a.example]}, redirect: {host: b.example}}", &[]),
+    ] {
+        let found = routes(written);
+        let ways: Vec<&str> = found.iter().filter_map(|one| one.split("circle: ").nth(1)).collect();
+        assert_eq!(ways, way, "{written}: {found:?}");
+    }
+}
+
 #[test]
 fn matchers_that_cannot_be_are_faults_of_their_own_places() {
     let wrong = "{path: {regex: \"(\"}, headers: {\"a b\": x, X-A: \"1\", x-a: \"2\", host: h, x-r: {range: {}}}, \

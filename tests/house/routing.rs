@@ -76,7 +76,7 @@ fn answer(explanation: &Explanation) -> String {
 fn offline(config: &str) -> Arc<Snapshot> {
     let gateway = Gateway::builder().plugins(gateway_plugins::all()).config_text(config);
     match gateway.check() {
-        Ok(checked) => Arc::new(checked.snapshot),
+        Ok(checked) => checked.snapshot,
         Err(faults) => panic!("{faults}"),
     }
 }

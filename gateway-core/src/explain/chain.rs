@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use super::{PluginTold, Seen};
-use crate::config::ConfigPath;
-use crate::plugin::{Attribute, Level, Moment, Mounted};
+use crate::plugin::{Attribute, Moment, Mounted};
+use crate::snapshot::written;
 
 impl Seen<'_> {
     /// The chain of the route, or that of the listener where there is none.
@@ -22,7 +22,7 @@ impl Seen<'_> {
             kind: plugin.kind.to_owned(),
             class: plugin.class,
             from: plugin.level,
-            options: self.options(plugin, of.as_deref()),
+            options: self.options(plugin),
             of,
             when: plugin.when().map(str::to_owned),
             acts,
@@ -31,34 +31,12 @@ impl Seen<'_> {
     }
 
     /// What the config says of a plugin.
-    fn options(&self, plugin: &Mounted, of: Option<&str>) -> Value {
+    fn options(&self, plugin: &Mounted) -> Value {
         let config = &self.snapshot.config;
-        let list = match (plugin.level, of) {
-            (Level::Gateway, _) => Some((ConfigPath::root(), &config.plugins)),
-            (Level::Listener, Some(of)) => {
-                let mut all = config.listeners.iter().enumerate();
-                let found = all.find(|(_, listener)| listener.name == of);
-                found.map(|(place, one)| (at("listeners", place), &one.plugins))
-            }
-            (Level::Group, Some(of)) => {
-                let mut all = config.route_groups.iter().enumerate();
-                let found = all.find(|(_, group)| group.name == of);
-                found.map(|(place, one)| (at("route_groups", place), &one.plugins))
-            }
-            (Level::Route, Some(of)) => {
-                let mut all = config.routes.iter().enumerate();
-                let found = all.find(|(_, route)| route.name == of);
-                found.map(|(place, one)| (at("routes", place), &one.plugins))
-            }
-            _ => None,
-        };
-        let Some((path, list)) = list else { return Value::Null };
-        let place = list.iter().position(|one| one.name() == &*plugin.name);
-        let Some((place, written)) = place.and_then(|place| Some((place, list.get(place)?))) else {
-            return Value::Null;
-        };
-        let path = path.key("plugins").index(place);
-        config.redacted_part(written, &path)["options"].take()
+        match written(config, plugin) {
+            Some((path, Some(written))) => config.redacted_part(written, &path)["options"].take(),
+            _ => Value::Null,
+        }
     }
 
     fn acts(&self, plugin: &Mounted) -> (Option<bool>, Vec<String>) {
@@ -76,10 +54,6 @@ impl Seen<'_> {
             false => (None, waits_for),
         }
     }
-}
-
-fn at(list: &str, place: usize) -> ConfigPath {
-    ConfigPath::root().key(list).index(place)
 }
 
 /// Whether a plugin finds it out, or the response brings it.

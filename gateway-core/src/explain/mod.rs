@@ -8,6 +8,7 @@ mod answer;
 mod chain;
 mod expect;
 mod listing;
+mod loops;
 mod misses;
 mod question;
 mod table;
@@ -17,6 +18,7 @@ mod text;
 pub use answer::{Destination, Explained, Explanation, Miss, PluginTold, RequestTold, Share, Told};
 pub use expect::{Expectation, ExpectationError};
 pub use listing::{Row, columns};
+pub(crate) use loops::Circle;
 pub use question::{Question, QuestionError};
 pub use table::{Case, TableError, field, table};
 

@@ -197,6 +197,18 @@ impl Attribute {
         }
     }
 
+    /// Whether a client chooses it as it likes, whatever it asks for: a field, a cookie, the query.
+    pub(crate) fn is_free(&self) -> bool {
+        matches!(
+            self,
+            Self::RequestHeader(_)
+                | Self::RequestQuery(_)
+                | Self::RequestCookie(_)
+                | Self::RequestQueryString
+                | Self::RequestProtocol
+        )
+    }
+
     /// Whether it can be a list, which `in` looks into.
     pub fn is_list(&self) -> bool {
         matches!(self, Self::ConsumerGroups | Self::TlsClientSan | Self::Published(_))

@@ -99,6 +99,11 @@ impl Condition {
         found
     }
 
+    /// Whether it holds for no request at all.
+    pub fn is_never(&self) -> bool {
+        matches!(self.expression, Expression::Constant(false))
+    }
+
     /// Whether the request meets the condition.
     pub fn holds(&self, facts: &Facts<'_>) -> Result<bool, EvalError> {
         if self.needs_response && facts.response.is_none() {

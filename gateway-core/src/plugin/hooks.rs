@@ -146,6 +146,8 @@ pub struct Hooks {
     pub(crate) response: Option<Arc<dyn ResponseHook>>,
     pub(crate) response_body: Option<Arc<dyn ResponseBodyHook>>,
     pub(crate) log: Option<Arc<dyn LogHook>>,
+    pub(crate) refuses_strangers: bool,
+    pub(crate) answers_preflights: bool,
 }
 
 impl Hooks {
@@ -192,6 +194,19 @@ impl Hooks {
     /// Takes part when the request is over.
     pub fn log(&mut self, hook: Arc<dyn LogHook>) -> &mut Self {
         self.log = Some(hook);
+        self
+    }
+
+    /// Says that requests without credentials are refused. A preflight has none (Fetch standard), so that a config in
+    /// which whoever [answers preflights](Self::answers_preflights) comes later is warned of.
+    pub fn refuses_strangers(&mut self) -> &mut Self {
+        self.refuses_strangers = true;
+        self
+    }
+
+    /// Says that preflights of the Fetch standard are answered.
+    pub fn answers_preflights(&mut self) -> &mut Self {
+        self.answers_preflights = true;
         self
     }
 

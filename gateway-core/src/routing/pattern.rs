@@ -207,7 +207,7 @@ impl PathPattern {
     }
 
     /// A path that it matches, unless it is a regular expression.
-    pub(super) fn sample(&self) -> Option<String> {
+    pub(crate) fn sample(&self) -> Option<String> {
         if matches!(self, Self::Regex(_)) {
             return None;
         }

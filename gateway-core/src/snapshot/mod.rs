@@ -5,6 +5,7 @@ mod compile;
 mod socket_key;
 mod store;
 mod tasks;
+mod written;
 
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
@@ -29,6 +30,7 @@ pub use compile::{Compiler, compile};
 pub(crate) use socket_key::SocketKey;
 pub(crate) use store::Name as CarriedName;
 pub use store::Store;
+pub(crate) use written::written;
 
 /// The number and digest of a config.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]

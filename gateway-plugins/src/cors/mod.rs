@@ -172,7 +172,7 @@ impl Plugin for Cors {
     }
 
     fn attach(self: Arc<Self>, hooks: &mut Hooks) {
-        hooks.request(self.clone()).response(self);
+        hooks.request(self.clone()).response(self).answers_preflights();
     }
 }
 

@@ -114,6 +114,9 @@ impl Plugin for Jwt {
     }
 
     fn attach(self: Arc<Self>, hooks: &mut Hooks) {
+        if !self.anonymous {
+            hooks.refuses_strangers();
+        }
         hooks.request(self);
     }
 }

@@ -56,6 +56,8 @@ struct Compile<'a> {
     consumers: Arc<Consumers>,
     faults: Vec<Fault>,
     warnings: Vec<Fault>,
+    /// Plugins that are listed for several routes.
+    outer: Vec<Arc<Mounted>>,
     tasks: Vec<Background>,
     /// Names under which plugins have credentials in queries.
     concealed: Vec<String>,
@@ -72,6 +74,7 @@ impl<'a> Compile<'a> {
             consumers: Arc::default(),
             faults: loaded.faults.clone(),
             warnings: Vec::new(),
+            outer: Vec::new(),
             tasks: Vec::new(),
             concealed: Vec::new(),
         }
@@ -124,8 +127,8 @@ impl<'a> Compile<'a> {
         let table = RouteTable::new(specs);
         self.refuse_ties(&table);
         self.warn_of_shadows(&table);
-        Faults::refuse_any(self.faults)?;
-        Ok(Snapshot {
+        Faults::refuse_any(std::mem::take(&mut self.faults))?;
+        let mut snapshot = Snapshot {
             revision: Revision { number: self.with.number, digest: self.digest.to_owned() },
             config: Arc::new(config.clone()),
             compiled_at: SystemTime::now(),
@@ -134,10 +137,13 @@ impl<'a> Compile<'a> {
             listeners: plans,
             upstreams,
             unrouted: self.with.metrics.route(""),
-            tasks: Tasks::waiting(self.tasks),
-            warnings: self.warnings.into(),
-            concealed: self.concealed.into(),
-        })
+            tasks: Tasks::waiting(std::mem::take(&mut self.tasks)),
+            warnings: Box::default(),
+            concealed: std::mem::take(&mut self.concealed).into(),
+        };
+        self.warn_of_chains(&snapshot);
+        snapshot.warnings = self.warnings.into();
+        Ok(snapshot)
     }
 
     /// The config's room does not know which fields there are.

@@ -1,10 +1,13 @@
 //! Lists of plugins, built and laid over each other.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::Compile;
 use crate::config::{ConfigPath, OnError, PluginConfig};
-use crate::plugin::{BuildEnv, Class, Condition, Level, Mounted};
+use crate::plugin::{BuildEnv, Chain, Class, Condition, Level, Mounted};
+use crate::snapshot::Snapshot;
+use crate::snapshot::written::written;
 
 impl Compile<'_> {
     /// Builds the plugins of one list.
@@ -21,6 +24,9 @@ impl Compile<'_> {
             if let Some(built) = self.build(plugin, level, &path, scope) {
                 mounted.push(Arc::new(built));
             }
+        }
+        if level != Level::Route {
+            self.outer.extend(mounted.iter().cloned());
         }
         mounted
     }
@@ -48,6 +54,7 @@ impl Compile<'_> {
                 None
             }
         };
+        self.warn_of_condition(spec.class, name, when.as_ref(), path);
         if spec.class == Class::Security && plugin.on_error == Some(OnError::Skip) {
             let message = format!("`{}` protects; it cannot be skipped when it fails", spec.kind);
             self.fault(&path.clone().key("on_error"), message);
@@ -87,6 +94,75 @@ impl Compile<'_> {
                 }
                 None
             }
+        }
+    }
+
+    /// Warns of a condition that never holds, and of one by which clients can do without a protection.
+    fn warn_of_condition(
+        &mut self,
+        class: Class,
+        name: &str,
+        when: Option<&Condition>,
+        path: &ConfigPath,
+    ) {
+        let Some(when) = when else { return };
+        let at = path.clone().key("when");
+        if when.is_never() {
+            let message = format!("`{name}` acts on no request: its condition never holds");
+            self.warnings.push(self.document.fault(&at, message));
+        }
+        let free = when.attributes().into_iter().find(|attribute| attribute.is_free());
+        if let Some(free) = free.filter(|_| class == Class::Security) {
+            let message = format!(
+                "`{name}` protects, and a client can do without it: whether it acts depends on `{free}`, which \
+                 the client chooses; let it depend on the path, the method or the client, or write a route of its own"
+            );
+            self.warnings.push(self.document.fault(&at, message));
+        }
+    }
+
+    /// Warns of chains in which a preflight is refused before it is answered, and of plugins that no route meets.
+    pub(super) fn warn_of_chains(&mut self, snapshot: &Snapshot) {
+        let mut warned = HashSet::new();
+        let mut met = HashSet::new();
+        let listeners = snapshot.listeners.iter().map(|listener| &listener.chain);
+        let routed = snapshot.routes.iter().flat_map(|route| route.chains.iter());
+        let routed: Vec<&Arc<Chain>> = routed.collect();
+        for chain in &routed {
+            if warned.insert(Arc::as_ptr(chain).cast::<()>()) {
+                met.extend(chain.plugins().map(Arc::as_ptr));
+            }
+        }
+        let mut seen = HashSet::new();
+        for chain in listeners.chain(routed) {
+            let mut plugins = chain.plugins().take_while(|plugin| !plugin.hooks.answers_preflights);
+            let refuses =
+                plugins.find(|plugin| plugin.hooks.refuses_strangers && plugin.when.is_none());
+            let answers = chain.plugins().find(|plugin| plugin.hooks.answers_preflights);
+            let (Some(refuses), Some(answers)) = (refuses, answers) else { continue };
+            if !seen.insert(Arc::as_ptr(refuses)) {
+                continue;
+            }
+            let message = format!(
+                "`{}` refuses preflights before `{}` can answer them, for they have no credentials; list `{}` first",
+                refuses.name, answers.name, answers.name
+            );
+            let (path, _) = written(self.config, refuses).unwrap_or((ConfigPath::root(), None));
+            self.warnings.push(self.document.fault(&path, message));
+        }
+        if snapshot.routes.is_empty() {
+            return;
+        }
+        for plugin in std::mem::take(&mut self.outer) {
+            if met.contains(&Arc::as_ptr(&plugin)) {
+                continue;
+            }
+            let message = format!(
+                "no route meets `{}`: each that could disables it, or has one of that name in its place",
+                plugin.name
+            );
+            let (path, _) = written(self.config, &plugin).unwrap_or((ConfigPath::root(), None));
+            self.warnings.push(self.document.fault(&path, message));
         }
     }
 
