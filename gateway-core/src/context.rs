@@ -165,7 +165,7 @@ impl RequestCtx {
     }
 
     /// The name of the upstream that the request goes to. Where the route shares its requests among several it is known
-    /// once one is chosen, after the request phase.
+    /// once one is chosen: before the request phase, unless a plugin finds out by what callers are kept.
     pub fn upstream_name(&self) -> Option<&str> {
         let route = self.route.as_ref()?;
         let chosen = self.destination().map(|chosen| &chosen.upstream);

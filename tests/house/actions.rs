@@ -292,6 +292,7 @@ fn replies_come_from_files_and_templates() {
   - name: page
     match: {{path: /page}}
     reply: {{file: "{page}", template: true, headers: {{content-type: text/html}}}}
+  - {{name: text, match: {{path: /text}}, reply: {{template: true, body: "{{request.query.q}}"}}}}
   - {{name: file, match: {{path: /file}}, reply: {{file: "{page}"}}}}
 "#,
             page = page.display()
@@ -302,6 +303,10 @@ fn replies_come_from_files_and_templates() {
     let json = ask(&gate, "h", "/json/a%2Fb?q=%22%0A%7D", "");
     assert_eq!((json.status, json.header("x-id")), (201, Some("<a%2Fb>")));
     assert_eq!(json.json(), serde_json::json!({"id": "a%2Fb", "q": "\"\n}"}));
+    let plain = ask(&gate, "h", "/text?q=%3Cscript%3E", "");
+    assert_eq!(plain.text(), "<script>");
+    assert_eq!(plain.header("content-type"), Some("text/plain; charset=utf-8"));
+    assert_eq!(plain.header("x-content-type-options"), Some("nosniff"));
     let html = ask(&gate, "h", "/page?q=%3Cscript%3E", "").text();
     assert_eq!(html, "<p>&lt;script&gt; {ok}</p>");
     assert_eq!(ask(&gate, "h", "/file", "").text(), "<p>{request.query.q} {{ok}}</p>");
@@ -438,6 +443,22 @@ fn what_cannot_be_of_actions_and_groups_is_told_with_its_place() {
             "reply: {body: '{x', template: true}",
             "routes[0].reply.body: brace at column 1 is not closed; a brace itself is written {{",
         ),
+        (
+            "reply: {template: true, headers: {Content-Type: '{request.header.accept}'}}",
+            "routes[0].reply.headers.Content-Type: what the body is cannot come from a request: values are escaped by it",
+        ),
+        (
+            "upstream: a, rewrite: {regex: {pattern: '/(a)', replacement: '/$1_old'}}",
+            "routes[0].rewrite.regex.replacement: the pattern has no group `1_old`; a group in front of letters is written `$${1}`",
+        ),
+        (
+            "upstream: a, rewrite: {regex: {pattern: '/(a)', replacement: '/$1?x'}}",
+            "routes[0].rewrite.regex.replacement: no path holds `?`, `#`, a space or a backslash; the query stays as it is",
+        ),
+        (
+            "upstream: a, rewrite: {path: '/v2/{request.path}'}",
+            "routes[0].rewrite.path: `/v2//x` is not the form in which paths are matched; write `/v2/x`",
+        ),
         ("group: shop, reply: {}", "routes[0].group: there is no route group `shop`"),
     ] {
         assert_eq!(one(route).first().map(String::as_str), Some(fault), "{route}");
@@ -452,6 +473,17 @@ fn what_cannot_be_of_actions_and_groups_is_told_with_its_place() {
             "routes[0].match.hosts[0]: `b.example` is none of the hosts of route group `g`",
         ]
     );
+    let long = "/a".repeat(40);
+    for (group, matching, fault) in [
+        ("path: /shop", "path: {regex: '.*'}", "path: a regular expression is of the whole path, and route group `g` has one of its own; write a prefix or a template".to_owned()),
+        (&*format!("path: {long}"), &*format!("path: {{template: '{long}/{{id}}'}}"), "path: behind the path of route group `g` it is too long".to_owned()),
+        ("hosts: [{regex: '.+\\.a\\.example'}]", "hosts: ['*.a.example']", "hosts[0]: `*.a.example` is none of the hosts of route group `g`".to_owned()),
+    ] {
+        let found = checked(&format!(
+            "route_groups: [{{name: g, {group}}}]\nroutes: [{{name: r, group: g, match: {{{matching}}}, upstream: a}}]"
+        ));
+        assert_eq!(found, [format!("routes[0].match.{fault}")], "{group} {matching}");
+    }
     assert_eq!(
         checked("route_groups: [{name: g}]\nroutes: [{name: r, upstream: a}]"),
         ["route_groups[0].name: route group `g` has no route"]

@@ -402,6 +402,25 @@ fn the_example_of_upstreams_does_what_it_says() {
 }
 
 #[test]
+fn the_example_of_routing_does_what_it_says() {
+    let gate = example("routing");
+
+    let item = through(&gate, "/shop/items/7", "", "").json();
+    assert_eq!((&item["path"], &item["listener"]), (&"/v2/items/7".into(), &"stable".into()));
+    let beta = through(&gate, "/shop/items/7", "X-Beta: 1\r\n", "").json();
+    assert_eq!((&beta["path"], &beta["listener"]), (&"/shop/items/7".into(), &"next".into()));
+    let old = through(&gate, "/old/items/7?x=1", "", "");
+    assert_eq!((old.status, old.header("location")), (308, Some("/shop/items/7?x=1")));
+    let hello = through(&gate, "/hello/%22you%22", "", "").json();
+    assert_eq!(hello["hello"], "%22you%22");
+    let kept = |sid: u32| {
+        let cookie = format!("Cookie: sid={sid}\r\n");
+        through(&gate, "/shop/carts", &cookie, "").json()["listener"].to_string()
+    };
+    assert!((0..10).all(|sid| kept(sid) == kept(sid)));
+}
+
+#[test]
 fn the_example_of_request_id_does_what_it_says() {
     let gate = example("request-id");
 

@@ -83,7 +83,11 @@ fn a_share_of_requests_is_copied() {
     }
 
     // 80 are expected; the deviation is 8.
-    eventually("they are counted", || (40.0..120.0).contains(&gate.metric(&copies("answered"))));
+    let counted = || gate.metric(&copies("answered"));
+    let before = std::cell::Cell::new(-1.0);
+    eventually("no more is counted", || before.replace(counted()) == counted());
+    assert!((40.0..120.0).contains(&counted()), "{}", counted());
+    assert_eq!(next.requests().len(), counted() as usize);
 }
 
 #[test]
@@ -158,6 +162,83 @@ fn copies_are_bounded_in_number_and_in_size() {
     (0..10).for_each(|_| post(8));
 
     gate.await_metric(&copies("full"), 7.0);
+}
+
+#[test]
+fn a_first_attempt_that_does_not_connect_loses_no_copy() {
+    let (origin, next) = (Origin::saying("one"), Origin::saying("two"));
+    let gate = Gate::yaml(&format!(
+        "version: 1\nserver: {{workers: 1}}\naccess_log: {{output: \"off\"}}\nadmin: {{address: \"127.0.0.1:0\"}}\n\
+         listeners: [{{name: public, address: \"127.0.0.1:0\"}}]\n\
+         upstreams:\n  - {{name: users, endpoints: [\"{}\", \"{}\"], retry: {{attempts: 2, budget: 100%}}}}\n  \
+         - {{name: next, endpoints: [\"{}\"]}}\n\
+         routes:\n  - {{name: r, upstream: users, mirror: {{upstream: next}}}}\n",
+        origin.address(),
+        Origin::nobody(),
+        next.address()
+    ));
+    let mut client = gate.client();
+
+    for _ in 0..20 {
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        let response = client.response();
+        assert_eq!(response.text(), "one");
+        if response.header("connection") == Some("close") {
+            client = gate.client();
+        }
+    }
+
+    gate.await_metric(&copies("answered"), 20.0);
+}
+
+#[test]
+fn a_copy_is_not_sent_twice() {
+    // Reads a second request on each connection, and closes without an answer.
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let noted = seen.clone();
+    let next = Origin::scripted(move |exchange| {
+        let mut seen = noted.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.push(String::from_utf8_lossy(&exchange.body).into_owned());
+        match seen.len() {
+            2 => exchange.close(),
+            _ => exchange.write("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
+        }
+    });
+    let origin = Origin::saying("one");
+    let gate = gate(&origin, next.address(), "share: 100%");
+
+    for (order, outcome, count) in
+        [("a", "answered", 1.0), ("b", "failed", 1.0), ("c", "answered", 2.0)]
+    {
+        gate.exchange(format!("POST /api HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n{order}"));
+        gate.await_metric(&copies(outcome), count);
+    }
+
+    assert_eq!(*seen.lock().unwrap_or_else(PoisonError::into_inner), ["a", "b", "c"]);
+}
+
+#[test]
+fn copies_take_no_place_of_requests_for_the_same_upstream() {
+    let origin = Origin::saying("one");
+    let slow = Origin::scripted(|exchange| match exchange.head.contains("/api") {
+        true => exchange.await_close(),
+        false => exchange.write("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nown"),
+    });
+    let gate = Gate::yaml(&format!(
+        "version: 1\nserver: {{workers: 1}}\naccess_log: {{output: \"off\"}}\nadmin: {{address: \"127.0.0.1:0\"}}\n\
+         listeners: [{{name: public, address: \"127.0.0.1:0\"}}]\n\
+         upstreams:\n  - {{name: users, endpoints: [\"{}\"]}}\n  \
+         - {{name: next, endpoints: [\"{}\"], limits: {{endpoint_in_flight: 2, in_flight: 2}}}}\n\
+         routes:\n  - {{name: r, match: {{path: /api}}, upstream: users, mirror: {{upstream: next}}}}\n  \
+         - {{name: own, upstream: next}}\n",
+        origin.address(),
+        slow.address()
+    ));
+
+    (0..5).for_each(|_| assert_eq!(gate.get("/api").text(), "one"));
+    eventually("the copies are there", || slow.requests().len() == 5);
+
+    assert_eq!(gate.get("/own").text(), "own");
 }
 
 #[test]

@@ -304,9 +304,7 @@ fn redirects_that_lead_in_a_circle_are_warned_of_with_the_way() {
         ("{name: x, match: {path: /x}, redirect: {path: /x/y}}", &["x -> x"][..]),
         (
             "{name: x, match: {path: /x}, redirect: {prefix: /x/y}}",
-            &[
-                "x -> x -> x -> x -> x -> ...",
-            ],
+            &["x -> x -> x -> x -> x -> ..."],
         ),
         (
             "{name: x, match: {path: /x}, redirect: {path: /y}}, {name: y, match: {path: /y}, redirect: {path: /x}}",
@@ -317,6 +315,7 @@ fn redirects_that_lead_in_a_circle_are_warned_of_with_the_way() {
         ("{name: x, match: {path: {exact: /x}}, redirect: {path: /x/}}", &[]),
         ("{name: x, match: {path: /x}, redirect: {scheme: https}}", &[]),
         ("{name: x, match: {path: /x, hosts: [a.example]}, redirect: {host: b.example}}", &[]),
+        ("{name: x, match: {path: /x, hosts: [a.example]}, redirect: {port: 9443}}", &[]),
     ] {
         let found = routes(written);
         let ways: Vec<&str> = found.iter().filter_map(|one| one.split("circle: ").nth(1)).collect();

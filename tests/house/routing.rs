@@ -268,3 +268,65 @@ fn a_gateway_does_what_explain_says_on_random_configs_and_requests() {
 
     assert!(routed > CONFIGS * REQUESTS / 4, "{routed} requests had a route");
 }
+
+#[test]
+fn what_plugins_find_out_or_change_is_told_as_open() {
+    let snapshot = offline(
+        r#"
+version: 1
+listeners: [{name: public, address: "127.0.0.1:0"}]
+upstreams: [{name: a, endpoints: ["127.0.0.1:1"]}, {name: b, endpoints: ["127.0.0.1:2"]}]
+plugins:
+  - {kind: ip-restriction, name: before, options: {allow: [10.0.0.0/8]}, when: 'request.header.x-t == "1"'}
+  - {kind: headers, options: {request: {set: {x-t: "1"}}}}
+  - {kind: ip-restriction, options: {allow: [10.0.0.0/8]}, when: 'request.header.x-t == "1"'}
+routes:
+  - {name: rewrite, match: {path: /rewrite}, rewrite: {path: "/x/{request.header.x-t}/y"}, upstream: a}
+  - {name: redirect, match: {path: /redirect}, redirect: {path: "/x/{consumer.name}/y"}}
+  - {name: kept, match: {path: /kept}, split: {sticky: consumer.name, upstreams: [{upstream: a}, {upstream: b}]}}
+"#
+        .replace("x-t ==", "`x-t` ==")
+        .as_str(),
+    );
+    let told = |path: &str| snapshot.explain(&Question::new("GET", path)).unwrap().told;
+
+    let rewrite = told("/rewrite");
+    let acts: Vec<Option<bool>> = rewrite.plugins.iter().map(|plugin| plugin.acts).collect();
+    assert_eq!(acts, [Some(false), Some(true), None]);
+    assert_eq!(rewrite.plugins[2].waits_for, ["request.header.x-t"]);
+    assert_eq!((rewrite.action, rewrite.rewritten_path), (Explained::Upstream, None));
+    assert_eq!(rewrite.waits_for, ["request.header.x-t"]);
+    let redirect = told("/redirect");
+    assert_eq!((redirect.status, redirect.location), (Some(302), None));
+    assert_eq!(redirect.waits_for, ["consumer.name"]);
+    let kept = told("/kept");
+    assert!(kept.upstream.is_none());
+    assert_eq!(kept.waits_for, ["consumer.name"]);
+}
+
+#[test]
+fn heads_that_a_gateway_refuses_are_told_to_be() {
+    let gate = Gate::yaml(&config().replace(
+        "address: \"127.0.0.1:0\", trusted",
+        "address: \"127.0.0.1:0\", limits: {header_bytes: 2KiB}, trusted",
+    ));
+    let snapshot = gate.running().snapshots().load();
+    let long = format!("/api?{}", "x".repeat(4000));
+
+    for (target, fields) in [
+        (long.as_str(), ""),
+        ("/api", "Host: other\r\n"),
+        ("/api", "Content-Length: 0\r\nTransfer-Encoding: chunked\r\n"),
+        ("/api", "Expect: x\r\n"),
+    ] {
+        let request = format!("GET {target} HTTP/1.1\r\nHost: h\r\n{fields}\r\n");
+        let status = Client::connect(gate.listener("public")).send(request).response().status;
+        let mut question = Question::new("GET", target);
+        let all = format!("Host: h\r\n{fields}");
+        let fields = all.lines().filter_map(|line| line.split_once(": "));
+        question.headers = fields.map(|(name, value)| (name.into(), value.into())).collect();
+        let told = snapshot.explain(&question).unwrap().told;
+        assert_eq!(told.status, Some(status), "{target} {all}");
+        assert_eq!(told.route, None);
+    }
+}

@@ -62,10 +62,14 @@ impl PathText {
             let (name, after) = name.split_once('}').ok_or_else(|| {
                 format!("brace at column {column} is not closed; a brace in a path is `%7B`")
             })?;
+            let part = part(name, column, names)?;
             sample += literal;
-            sample.push('x');
+            sample += match part {
+                Part::Attribute(Attribute::RequestPath) => "/x",
+                _ => "x",
+            };
             parts.push(Part::Literal(literal.into()));
-            parts.push(part(name, column, names)?);
+            parts.push(part);
             rest = after;
         }
         sample += rest;
@@ -73,6 +77,14 @@ impl PathText {
         sample.parse::<UrlPath>().map_err(|error| error.to_string())?;
         parts.retain(|part| !matches!(part, Part::Literal(literal) if literal.is_empty()));
         Ok(Self(parts.into()))
+    }
+
+    /// The attributes that it reads.
+    pub(crate) fn reads(&self) -> impl Iterator<Item = &Attribute> {
+        self.0.iter().filter_map(|part| match part {
+            Part::Attribute(attribute) => Some(attribute),
+            Part::Literal(_) | Part::Capture(_) => None,
+        })
     }
 
     /// The path for one request.

@@ -6,7 +6,7 @@ use http::{HeaderValue, StatusCode, header};
 use super::path_text::in_normal_form;
 use super::{Names, PathText, Unfit, Wrong, at, swapped};
 use crate::config::{RedirectConfig, Scheme};
-use crate::plugin::{Facts, Reply};
+use crate::plugin::{Attribute, Facts, Reply};
 use crate::routing::PathPattern;
 
 /// A redirect, ready to be told.
@@ -63,6 +63,14 @@ impl RedirectPlan {
             port: config.port,
             path: way,
             keeps_query: config.query,
+        }
+    }
+
+    /// The attributes that it reads.
+    pub(crate) fn reads(&self) -> Vec<&Attribute> {
+        match &self.path {
+            Way::Text(text) => text.reads().collect(),
+            Way::Same | Way::Prefix(..) => Vec::new(),
         }
     }
 

@@ -35,6 +35,12 @@ impl ReplyPlan {
             .iter()
             .find(|(name, _)| name.eq_ignore_ascii_case(header::CONTENT_TYPE.as_str()));
         let escape = Escape::of(content_type.map_or("", |(_, value)| value));
+        if let Some((name, value)) = content_type.filter(|_| config.template)
+            && value.contains('{')
+        {
+            let message = "what the body is cannot come from a request: values are escaped by it";
+            wrong.push((at(&["reply", "headers", name]), message.to_owned()));
+        }
         let headers = config.headers.iter().filter_map(|(name, text)| {
             let parsed: HeaderName = name.parse().ok()?;
             if !config.template {
@@ -48,7 +54,14 @@ impl ReplyPlan {
                 }
             }
         });
-        let headers = headers.collect();
+        let mut headers: Vec<_> = headers.collect();
+        if config.template && content_type.is_none() {
+            // What a client sent is in it, so that nobody is to guess what it is.
+            let text = HeaderValue::from_static("text/plain; charset=utf-8");
+            let as_told = HeaderValue::from_static("nosniff");
+            headers.push((header::CONTENT_TYPE, Value::Same(text)));
+            headers.push((header::X_CONTENT_TYPE_OPTIONS, Value::Same(as_told)));
+        }
         let (key, text) = match &config.file {
             None => ("body", config.body.clone().map_or_else(Bytes::new, Bytes::from)),
             Some(path) => match std::fs::read(path) {
@@ -78,7 +91,7 @@ impl ReplyPlan {
             Body::Same(text)
         };
         let status = StatusCode::from_u16(config.status).unwrap_or_default();
-        Self { status, headers, body, echo: config.echo }
+        Self { status, headers: headers.into(), body, echo: config.echo }
     }
 
     /// The answer to one request; what it would show of the request's body is not in it.

@@ -7,8 +7,8 @@ use regex::Regex;
 
 use super::path_text::in_normal_form;
 use super::{Names, PathText, Unfit, Wrong, at, swapped};
-use crate::config::RewriteConfig;
-use crate::plugin::Facts;
+use crate::config::{ReplaceConfig, RewriteConfig};
+use crate::plugin::{Attribute, Facts};
 use crate::routing::PathPattern;
 
 /// A rewrite, compiled.
@@ -46,12 +46,23 @@ impl RewritePlan {
         });
         let prefix =
             config.prefix.as_ref().map(|to| Way::Prefix(path.clone(), to.to_string().into()));
+        if let Some(message) = config.regex.as_ref().and_then(unfit) {
+            wrong.push((at(&["rewrite", "regex", "replacement"]), message));
+        }
         let regex = config.regex.as_ref().map(|replace| {
             Way::Regex(replace.pattern.regex().clone(), replace.replacement.as_str().into())
         });
         let host =
             config.host.as_ref().and_then(|host| HeaderValue::try_from(host.to_string()).ok());
         Self { path: text.map(Way::Text).or(prefix).or(regex), host }
+    }
+
+    /// The attributes that it reads.
+    pub(crate) fn reads(&self) -> Vec<&Attribute> {
+        match &self.path {
+            Some(Way::Text(text)) => text.reads().collect(),
+            _ => Vec::new(),
+        }
     }
 
     /// What the upstream is asked for.
@@ -74,4 +85,36 @@ impl RewritePlan {
         };
         Ok(Rewritten { path, host: self.host.clone() })
     }
+}
+
+/// What is wrong with a replacement: a group that there is not, or what no path holds.
+fn unfit(replace: &ReplaceConfig) -> Option<String> {
+    let regex = replace.pattern.regex();
+    let mut rest = replace.replacement.as_str();
+    let mut plain = String::new();
+    while let Some(dollar) = rest.find('$') {
+        plain += &rest[..dollar];
+        rest = &rest[dollar + 1..];
+        if let Some(after) = rest.strip_prefix('$') {
+            plain.push('$');
+            rest = after;
+            continue;
+        }
+        let braced = rest.strip_prefix('{').and_then(|inside| inside.split_once('}'));
+        let end = rest.find(|one: char| !one.is_ascii_alphanumeric() && one != '_');
+        let (name, after) = braced.unwrap_or_else(|| rest.split_at(end.unwrap_or(rest.len())));
+        let is_group = match name.parse::<usize>() {
+            Ok(number) => number < regex.captures_len(),
+            Err(_) => regex.capture_names().flatten().any(|known| known == name),
+        };
+        if !is_group {
+            return Some(format!(
+                "the pattern has no group `{name}`; a group in front of letters is written `$${{1}}`"
+            ));
+        }
+        rest = after;
+    }
+    plain += rest;
+    let wrong = plain.contains(['?', '#', ' ', '\\']);
+    wrong.then(|| "no path holds `?`, `#`, a space or a backslash; the query stays as it is".into())
 }

@@ -55,6 +55,11 @@ impl SplitPlan {
         sticky.with_bytes(facts, |value| value.map(|value| self.keeper(value)))
     }
 
+    /// Whether it can be chosen before plugins have run: where callers are kept by nothing that these find out.
+    pub(crate) fn is_early(&self) -> bool {
+        self.sticky.as_ref().is_none_or(|sticky| sticky.known_from() == Moment::Head)
+    }
+
     /// By what requests are kept at one upstream.
     pub(crate) fn sticky(&self) -> Option<&Attribute> {
         self.sticky.as_ref()

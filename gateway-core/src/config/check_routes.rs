@@ -131,6 +131,21 @@ fn stays_inside(
             findings.add(&at, format!("`{host}` is none of the hosts of route group `{name}`"));
         }
     }
+    let is_below = group.path.as_ref().is_some_and(|path| path.to_string() != "/");
+    match &route.r#match.path {
+        Some(PathMatch::Regex(_)) if is_below => {
+            let message = format!(
+                "a regular expression is of the whole path, and route group `{name}` has one of its own; write \
+                 a prefix or a template"
+            );
+            findings.add(&at.clone().key("path"), message);
+        }
+        path if group.join(path.as_ref()).is_none() && path.is_some() => {
+            let message = format!("behind the path of route group `{name}` it is too long");
+            findings.add(&at.clone().key("path"), message);
+        }
+        _ => {}
+    }
     for (position, listener) in route.r#match.listeners.iter().enumerate() {
         if !group.listeners.is_empty() && !group.listeners.contains(listener) {
             let at = at.clone().key("listeners").index(position);
@@ -153,7 +168,9 @@ fn covers(wide: &HostMatch, narrow: &HostMatch) -> bool {
     match (wide, narrow) {
         (HostMatch::Name(wide), HostMatch::Name(narrow)) => under(narrow, wide),
         (HostMatch::Long(HostRule::Regex(pattern)), HostMatch::Name(narrow)) => {
-            pattern.regex().is_match(&narrow.to_string())
+            let narrow = narrow.to_string();
+            // What a wildcard stands for cannot be told of a regular expression.
+            !narrow.starts_with("*.") && pattern.regex().is_match(&narrow)
         }
         _ => wide == narrow,
     }

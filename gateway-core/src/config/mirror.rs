@@ -43,7 +43,7 @@ pub struct CompareConfig {
     pub body: bool,
     /// Paths in bodies of JSON that are not compared: `$.updated_at`, `$.items[*].id`.
     pub ignore: Vec<String>,
-    /// The share of differences of which a line is logged, besides being counted. Values in it are redacted. Default `1%`.
+    /// The share of differences of which a line is logged, besides being counted. It says where, not what. Default `1%`.
     pub log: Percent,
 }
 

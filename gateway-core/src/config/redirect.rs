@@ -18,7 +18,7 @@ pub struct RedirectConfig {
     /// The scheme. Default: the request's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheme: Option<Scheme>,
-    /// The host, which nothing of a request can become part of. Default: the request's.
+    /// The host. Default: the one that was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<HostPattern>,
     /// The port. Default: the scheme's own where `scheme` or `host` is written, else the request's.

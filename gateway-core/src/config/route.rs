@@ -30,10 +30,10 @@ pub struct RouteConfig {
     /// Goes before every route of a lower one that matches too, however specific that is. Default 0.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub priority: i32,
-    /// Plugins of this route alone, after those of the gateway and of the listener.
+    /// Plugins of this route alone, after those of the gateway, of the listener and of its group.
     #[serde(default)]
     pub plugins: Vec<PluginConfig>,
-    /// Names of plugins of the gateway or of a listener that this route does without.
+    /// Names of plugins of the gateway, of a listener or of its group that this route does without.
     #[serde(default)]
     pub disable: Vec<String>,
     /// The name of the upstream its requests are sent to.

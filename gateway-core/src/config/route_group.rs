@@ -60,8 +60,8 @@ impl RouteGroupConfig {
         matching
     }
 
-    /// A route's path behind the group's.
-    fn join(&self, path: Option<&PathMatch>) -> Option<PathMatch> {
+    /// A route's path behind the group's; `None` also for one that is none there.
+    pub(super) fn join(&self, path: Option<&PathMatch>) -> Option<PathMatch> {
         let own = match &self.path {
             Some(own) => own.to_string(),
             None => return path.cloned(),
@@ -76,16 +76,12 @@ impl RouteGroupConfig {
             }
             Some(PathMatch::Prefix(path)) => PathMatch::Prefix(behind(path)),
             Some(PathMatch::Exact(path)) => PathMatch::Exact(behind(path)),
-            Some(PathMatch::Template(template)) => match behind(&template.to_string()).parse() {
-                Ok(joined) => PathMatch::Template(joined),
-                Err(_) => PathMatch::Template(template.clone()),
-            },
-            Some(PathMatch::Regex(pattern)) => {
-                match format!("{}(?:{pattern})", regex::escape(own)).parse() {
-                    Ok(joined) => PathMatch::Regex(joined),
-                    Err(_) => PathMatch::Regex(pattern.clone()),
-                }
+            Some(PathMatch::Template(template)) => {
+                PathMatch::Template(behind(&template.to_string()).parse().ok()?)
             }
+            // Behind a path there is none: that of the group would not be bound to end where a segment does.
+            Some(PathMatch::Regex(pattern)) if own.is_empty() => PathMatch::Regex(pattern.clone()),
+            Some(PathMatch::Regex(_)) => return None,
         })
     }
 }
@@ -102,7 +98,7 @@ mod tests {
             ("{name: g, path: /shop}", "/", "prefix: /shop"),
             ("{name: g, path: /shop}", "{exact: /}", "exact: /shop/"),
             ("{name: g, path: /shop}", "{template: '/{id}'}", "template: /shop/{id}"),
-            ("{name: g, path: /a.b}", "{regex: '/[0-9]+|/x'}", "regex: /a\\.b(?:/[0-9]+|/x)"),
+            ("{name: g, path: /}", "{regex: '/[0-9]+|/x'}", "regex: /[0-9]+|/x"),
             ("{name: g, path: /}", "/cart", "prefix: /cart"),
             ("{name: g}", "/cart", "prefix: /cart"),
         ] {

@@ -89,6 +89,9 @@ pub struct Told {
     /// The Host that the upstream is asked for, where it is another one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rewritten_host: Option<String>,
+    /// The attributes that what is done waits for: a plugin finds them out, or may change them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub waits_for: Vec<String>,
     /// What the listener allows a request to have.
     #[serde(skip_serializing_if = "serde_json::Value::is_null")]
     pub limits: serde_json::Value,

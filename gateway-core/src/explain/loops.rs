@@ -66,6 +66,12 @@ impl Snapshot {
     /// Where a request is sent, and by which route.
     fn hop(self: &Arc<Self>, url: &str) -> Option<(String, String)> {
         let asked = Question::new("GET", url).ask(self).ok()?;
+        let authority = url.split('/').nth(2).unwrap_or_default();
+        let port = authority.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+        if port.is_some_and(|port| port != asked.listener.address.port()) {
+            // Somebody else listens there.
+            return None;
+        }
         // Only what a listener of its own takes: a URL of https does not come to one of http.
         if asked.secured != url.starts_with("https:") {
             return None;

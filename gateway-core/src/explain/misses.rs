@@ -36,7 +36,7 @@ pub(super) fn of(
     let misses = found.into_iter().take(told).filter_map(|(_, place, failed)| {
         let spec = seen.snapshot.table.specs().get(place)?;
         let why = match failed {
-            Unmatched::Precedence => goes_before(seen, winner, spec),
+            Unmatched::Precedence => goes_before(seen, query, winner, spec),
             _ => why(spec, failed, query),
         };
         Some(Miss { route: spec.name.to_string(), failed, why })
@@ -122,11 +122,16 @@ fn listed<T: std::fmt::Display>(items: impl Iterator<Item = T>) -> String {
 }
 
 /// Why another route that matches too serves in its place.
-fn goes_before(seen: &Seen<'_>, winner: Option<usize>, spec: &RouteSpec) -> String {
+fn goes_before(
+    seen: &Seen<'_>,
+    query: &RouteQuery<'_>,
+    winner: Option<usize>,
+    spec: &RouteSpec,
+) -> String {
     let winner = winner.and_then(|place| u32::try_from(place).ok()).map(RouteIndex);
     let Some(winner) = winner.and_then(|winner| seen.snapshot.table.spec(winner)) else {
         return "it matches".to_owned();
     };
-    let row = winner.decided_by(spec, seen.ctx.host().unwrap_or_default());
+    let row = winner.decided_by(spec, query);
     format!("it matches too; `{}` goes before it: {row}", winner.name)
 }

@@ -28,6 +28,7 @@ use std::sync::Arc;
 use http::Method;
 use pingora_http::RequestHeader;
 
+use crate::action::Action;
 use crate::context::RequestCtx;
 use crate::plugin::{Facts, Reply};
 use crate::proxy::{arrive, preflight_method};
@@ -46,6 +47,15 @@ impl Snapshot {
         let mut ctx =
             RequestCtx::new(self.clone(), listener.clone(), SocketAddr::new(question.client, 0));
         let arrived = arrive(&mut head, asked.server_name.as_deref(), asked.secured, &mut ctx);
+        if let Ok(Ok(route)) = &arrived
+            && let Action::Send(Some(split)) = &route.action
+            && split.is_early()
+        {
+            let facts = Facts { request: &head, response: None, ctx: &ctx };
+            if let Some(kept) = split.kept(&facts) {
+                ctx.set_destination(kept);
+            }
+        }
         let seen = Seen { snapshot: self, listener: &listener, head: &head, ctx: &ctx };
         let mut told = match &arrived {
             Ok(Ok(route)) => target::explain(&seen, route),

@@ -8,6 +8,7 @@ use super::{Destination, Explained, Seen, Share, Told};
 use crate::action::{Action, SplitPlan};
 use crate::config::{RouteConfig, UpstreamConfig};
 use crate::snapshot::RoutePlan;
+use crate::telemetry::FailureCode;
 use crate::upstream::Upstream;
 
 /// What becomes of a request that has this route.
@@ -27,6 +28,12 @@ pub(super) fn explain(seen: &Seen<'_>, route: &Arc<RoutePlan>) -> Told {
         Action::Reply(reply) => {
             Told { action: Explained::Reply, status: Some(reply.status.as_u16()), ..told }
         }
+        Action::Redirect(redirect) if !seen.unknown(&redirect.reads()).is_empty() => Told {
+            action: Explained::Redirect,
+            status: Some(redirect.status.as_u16()),
+            waits_for: seen.unknown(&redirect.reads()),
+            ..told
+        },
         Action::Redirect(redirect) => match redirect.location(&seen.facts()) {
             Ok(location) => Told {
                 action: Explained::Redirect,
@@ -41,7 +48,9 @@ pub(super) fn explain(seen: &Seen<'_>, route: &Arc<RoutePlan>) -> Told {
 }
 
 fn unfit(told: Told, why: &dyn std::fmt::Display) -> Told {
-    Told { action: Explained::Refusal, status: Some(400), why: Some(why.to_string()), ..told }
+    let failure = Some(FailureCode::P8.code().to_owned());
+    let why = Some(why.to_string());
+    Told { action: Explained::Refusal, status: Some(400), failure, why, ..told }
 }
 
 fn send(
@@ -51,7 +60,10 @@ fn send(
     split: Option<&SplitPlan>,
     told: Told,
 ) -> Told {
-    let rewritten = route.rewrite.as_ref().map(|rewrite| rewrite.apply(&seen.facts()));
+    let reads = route.rewrite.iter().flat_map(|rewrite| rewrite.reads());
+    let mut waits_for = seen.unknown(&reads.collect::<Vec<_>>());
+    let known = route.rewrite.as_ref().filter(|_| waits_for.is_empty());
+    let rewritten = known.map(|rewrite| rewrite.apply(&seen.facts()));
     let rewritten = match rewritten.transpose() {
         Ok(rewritten) => rewritten,
         Err(why) => return unfit(told, &why),
@@ -59,7 +71,11 @@ fn send(
     let place = match split {
         None => Some(0),
         // Which it is is known only where the caller is kept at one.
-        Some(split) => split.kept(&seen.facts()),
+        Some(split) if split.is_early() => split.kept(&seen.facts()),
+        Some(split) => {
+            waits_for.extend(split.sticky().map(ToString::to_string));
+            None
+        }
     };
     let upstream = place.and_then(|place| route.destinations.get(place));
     let upstream = upstream.map(|destination| &destination.upstream);
@@ -67,6 +83,7 @@ fn send(
     let shares = split.into_iter().flat_map(SplitPlan::shares);
     Told {
         action: Explained::Upstream,
+        waits_for,
         total: total(seen, route, config, upstream),
         split: shares
             .map(|(upstream, share)| Share { upstream: upstream.to_owned(), share })

@@ -63,7 +63,7 @@ impl Explanation {
             let about = if place == 0 { "plugins" } else { "" };
             line(f, about, &format!("{}. {}", place + 1, plugin_line(plugin)))?;
             // What it limits is what is asked for mostly.
-            if plugin.class == Class::Traffic && !plugin.options.is_null() {
+            if plugin.class == Class::Traffic && !words(&plugin.options).is_empty() {
                 line(f, "", &format!("   {}", words(&plugin.options)))?;
             }
         }
@@ -76,6 +76,9 @@ impl Explanation {
         let place = told.location.as_deref().unwrap_or_default();
         match told.action {
             Explained::Reply => line(f, "action", &format!("reply {status}"))?,
+            Explained::Redirect if told.location.is_none() => {
+                line(f, "action", &format!("redirect {status}"))?;
+            }
             Explained::Redirect => line(f, "action", &format!("redirect {status} to {place}"))?,
             Explained::Refusal => {
                 let code = told.failure.as_ref().map(|code| format!(" ({code})"));
@@ -105,6 +108,10 @@ impl Explanation {
                     }
                 }
             }
+        }
+        if !told.waits_for.is_empty() {
+            let waits_for = told.waits_for.join(", ");
+            line(f, "", &format!("depends on {waits_for}, which is known once plugins have run"))?;
         }
         if let Some(mirror) = &told.mirror {
             let share = (mirror.share * 1e4).round() / 1e2;

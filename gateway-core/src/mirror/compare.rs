@@ -106,7 +106,7 @@ fn differs(one: &Value, two: &Value, ignored: &[&[Step]], path: &mut String) -> 
                     Step::Index(_) => false,
                 });
                 path.push('.');
-                path.push_str(key);
+                path.push_str(shown(key));
                 let (one, two) = (one.get(key), two.get(key));
                 let differ = match (one, two) {
                     (Some(one), Some(two)) => differs(one, two, &inner, path),
@@ -135,11 +135,19 @@ fn differs(one: &Value, two: &Value, ignored: &[&[Step]], path: &mut String) -> 
             false
         }
         (Value::Number(one), Value::Number(two)) => {
-            // 1 and 1.0 are one number.
-            one != two && one.as_f64() != two.as_f64()
+            // 1 and 1.0 are one number; whole ones are not rounded.
+            let rounds = one.is_f64() || two.is_f64();
+            one != two && !(rounds && one.as_f64() == two.as_f64())
         }
         (one, two) => one != two,
     }
+}
+
+/// A key as it may be logged: one that is no name may be anybody's data.
+fn shown(key: &str) -> &str {
+    const LONGEST: usize = 64;
+    let is_name = key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
+    if is_name && key.len() <= LONGEST { key } else { "(key)" }
 }
 
 /// What is left of the paths that go on with such a step.
@@ -203,6 +211,7 @@ mod tests {
         for (one, two, expected) in [
             (r#"{"a": 1, "b": [1, 2]}"#, r#"{"b":[1,2],"a":1.0}"#, None),
             (r#"{"a": 1}"#, r#"{"a": 2}"#, Some("body at $.a")),
+            ("[1234567890123456789]", "[1234567890123456788]", Some("body at $[0]")),
             (r#"{"a": 1}"#, r#"{"a": 1, "b": 2}"#, Some("body at $.b")),
             (r#"{"a": [1, {"x": 1}]}"#, r#"{"a": [1, {"x": "1"}]}"#, Some("body at $.a[1].x")),
             ("[1]", "[1, 2]", Some("body at $")),

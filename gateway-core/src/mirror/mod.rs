@@ -55,12 +55,7 @@ impl Mirror {
     }
 
     /// Begins to copy a request, or leaves it. `random` is a number of its own for each request, from 0 to 1.
-    pub(crate) fn begin(
-        self: &Arc<Self>,
-        head: &RequestHeader,
-        random: f64,
-        now: u64,
-    ) -> Option<Box<Copy>> {
+    pub(crate) fn begin(self: &Arc<Self>, head: &RequestHeader, random: f64) -> Option<Box<Copy>> {
         if random >= self.share {
             return None;
         }
@@ -73,7 +68,6 @@ impl Mirror {
             head: head.clone(),
             body: BytesMut::new(),
             permit,
-            now,
         }))
     }
 }
@@ -84,7 +78,6 @@ pub(crate) struct Copy {
     head: RequestHeader,
     body: BytesMut,
     permit: OwnedSemaphorePermit,
-    now: u64,
 }
 
 impl Copy {
@@ -106,14 +99,14 @@ impl Copy {
     /// The request is complete: sends the copy. What is returned is to be shown the answer to the request itself, where
     /// that is compared.
     pub(crate) fn send(self: Box<Self>) -> Option<Box<Original>> {
-        let Self { mirror, head, body, permit, now } = *self;
+        let Self { mirror, head, body, permit } = *self;
         let (shown, original) = oneshot::channel();
         let observed = mirror.comparison.is_some().then(|| {
             Box::new(Original { seen: None, longest: mirror.longest, shown: Some(shown) })
         });
         tokio::spawn(async move {
             let _permit = permit;
-            let exchange = mirror.copies.send(&head, body.freeze(), mirror.longest, now);
+            let exchange = mirror.copies.send(&head, body.freeze(), mirror.longest);
             match tokio::time::timeout(mirror.timeout, exchange).await {
                 Err(_) => mirror.metrics.copied(Copied::Timeout),
                 Ok(Err(error)) => {
@@ -131,13 +124,25 @@ impl Copy {
 }
 
 impl Mirror {
-    async fn compare(&self, copy: Returned, original: oneshot::Receiver<Seen>) {
-        let Some(comparison) = &self.comparison else { return };
+    async fn compare(self: &Arc<Self>, copy: Returned, original: oneshot::Receiver<Seen>) {
+        if self.comparison.is_none() {
+            return;
+        }
         let original = match tokio::time::timeout(self.timeout, original).await {
             Ok(Ok(original)) => original,
             // It failed, or has not ended.
             _ => return self.metrics.compared(Compared::Skipped),
         };
+        // Long documents take a while, for which no request is to wait.
+        let mirror = self.clone();
+        let compared = tokio::task::spawn_blocking(move || mirror.judge(&original, &copy)).await;
+        if let Err(error) = compared {
+            tracing::warn!(%error, "a comparison failed");
+        }
+    }
+
+    fn judge(&self, original: &Seen, copy: &Returned) {
+        let Some(comparison) = &self.comparison else { return };
         let answers = Answers {
             statuses: [original.status, copy.status],
             headers: [&original.headers, &copy.headers],
@@ -186,6 +191,10 @@ impl Original {
     }
 
     pub(crate) fn piece(&mut self, piece: &[u8]) {
+        if self.shown.as_ref().is_none_or(oneshot::Sender::is_closed) {
+            // The copy has failed: there is nobody to show it to.
+            self.seen = None;
+        }
         let Some(seen) = &mut self.seen else { return };
         seen.body = seen.body.take().filter(|body| body.len() + piece.len() <= self.longest);
         if let Some(body) = &mut seen.body {

@@ -259,6 +259,15 @@ impl Attribute {
         }
     }
 
+    /// The address that it is, of those that are addresses.
+    pub(crate) fn address(&self, facts: &Facts<'_>) -> Option<IpAddr> {
+        match self {
+            Self::ClientIp => Some(facts.ctx.client_ip()),
+            Self::PeerIp => Some(facts.ctx.peer_ip()),
+            _ => None,
+        }
+    }
+
     /// Hands over bytes that tell its values apart as their texts do, for whoever only compares them: of an
     /// address its octets, which take less to make than the text.
     pub fn with_bytes<R>(&self, facts: &Facts<'_>, take: impl FnOnce(Option<&[u8]>) -> R) -> R {

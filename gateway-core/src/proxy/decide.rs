@@ -44,6 +44,14 @@ impl GatewayProxy {
                 return open.chain.request(head, &mut open.ctx).await.or(Some(reply));
             }
         };
+        if let Some(Action::Send(Some(split))) = route.as_ref().map(|route| &route.action)
+            && split.is_early()
+        {
+            // Conditions of plugins may ask for the upstream.
+            let facts = Facts { request: session.req_header(), response: None, ctx: &open.ctx };
+            let place = split.choose(&facts, rand::random());
+            open.ctx.set_destination(place);
+        }
         if let Some(reply) = open.chain.request(session.req_header_mut(), &mut open.ctx).await {
             return Some(reply);
         }
@@ -65,7 +73,11 @@ impl GatewayProxy {
             }
             Action::Send(split) => {
                 let facts = Facts { request: session.req_header(), response: None, ctx: &open.ctx };
-                let place = split.as_ref().map_or(0, |split| split.choose(&facts, rand::random()));
+                let place = match (open.ctx.destination_place(), split) {
+                    (Some(chosen), _) => chosen,
+                    (None, Some(split)) => split.choose(&facts, rand::random()),
+                    (None, None) => 0,
+                };
                 if let Some(rewrite) = &route.rewrite {
                     match rewrite.apply(&facts) {
                         Ok(rewritten) => open.rewritten = Some(Box::new(rewritten)),

@@ -132,7 +132,26 @@ pub(crate) fn arrive(
         plan.is_none_or(|plan| plan.serves_alike(name, host))
     };
     let last_host = LastHost::default();
-    let arrival = Arrival { raw: None, seen: &seen, last_host: &last_host, secured, belongs };
+    if head.headers.get_all(header::HOST).iter().count() > 1 {
+        return Err(admission::bad_request("the Host is there twice"));
+    }
+    // As HTTP/1 would send it, for the limits and the checks of its framing.
+    let raw = RawHead(written(head).into());
+    let arrival = Arrival { raw: Some(&raw), seen: &seen, last_host: &last_host, secured, belongs };
     enter(head, arrival, ctx)?;
     Ok(route(head, ctx))
+}
+
+fn written(head: &RequestHeader) -> Vec<u8> {
+    let mut raw = format!("{} ", head.method).into_bytes();
+    raw.extend_from_slice(head.raw_path());
+    raw.extend_from_slice(b" HTTP/1.1\r\n");
+    for (name, value) in &head.headers {
+        raw.extend_from_slice(name.as_str().as_bytes());
+        raw.extend_from_slice(b": ");
+        raw.extend_from_slice(value.as_bytes());
+        raw.extend_from_slice(b"\r\n");
+    }
+    raw.extend_from_slice(b"\r\n");
+    raw
 }

@@ -58,11 +58,11 @@ pub(super) struct Open {
     /// It asks for WebSocket.
     pub(super) upgrade: Option<Arc<Upgrade>>,
     /// It counts for the trial of a config.
+    pub(super) sample: Option<Sample>,
     /// What is copied of it, and compared.
     pub(super) mirroring: Mirroring,
     /// What the upstream is asked for, where that is something else than the client asked for.
     pub(super) rewritten: Option<Box<Rewritten>>,
-    pub(super) sample: Option<Sample>,
 }
 
 /// Where the current attempt goes.

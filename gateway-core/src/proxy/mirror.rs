@@ -9,8 +9,10 @@ use crate::mirror::{Copy, Original};
 /// What is copied of a request, or compared.
 #[derive(Default)]
 pub(super) enum Mirroring {
-    /// Nothing, or nothing any more.
+    /// Whether it is copied is not decided.
     #[default]
+    Undecided,
+    /// Nothing, or nothing any more.
     None,
     /// Its body passes by.
     Copying(Box<Copy>),
@@ -22,19 +24,14 @@ impl Open {
     /// A request's first attempt begins, with this head.
     pub(super) fn begin_to_mirror(&mut self, head: &RequestHeader, is_bodiless: bool) {
         let Some(mirror) = self.ctx.route().and_then(|route| route.mirror.as_ref()) else { return };
-        let attempts = self.target.as_ref().map_or(0, |target| target.attempts);
-        if attempts > 1 {
-            if let Mirroring::Copying(copy) = &mut self.mirroring {
-                // Its body comes again.
-                copy.restart();
-            }
-            return;
+        match &mut self.mirroring {
+            // Its body comes again.
+            Mirroring::Copying(copy) => return copy.restart(),
+            Mirroring::Comparing(_) | Mirroring::None => return,
+            Mirroring::Undecided => {}
         }
-        if self.upgrade.is_some() {
-            return;
-        }
-        let Some(copy) = mirror.begin(head, rand::random(), self.watched.now()) else { return };
-        self.mirroring = Mirroring::Copying(copy);
+        let copy = mirror.begin(head, rand::random()).filter(|_| self.upgrade.is_none());
+        self.mirroring = copy.map_or(Mirroring::None, Mirroring::Copying);
         if is_bodiless {
             self.send_copy();
         }
@@ -44,7 +41,8 @@ impl Open {
     pub(super) fn mirror_body(&mut self, piece: Option<&Bytes>, ends: bool) {
         let Mirroring::Copying(_) = &self.mirroring else { return };
         if let Some(piece) = piece
-            && let Mirroring::Copying(copy) = std::mem::take(&mut self.mirroring)
+            && let Mirroring::Copying(copy) =
+                std::mem::replace(&mut self.mirroring, Mirroring::None)
         {
             self.mirroring = copy.take(piece).map_or(Mirroring::None, Mirroring::Copying);
         }
@@ -54,7 +52,7 @@ impl Open {
     }
 
     fn send_copy(&mut self) {
-        self.mirroring = match std::mem::take(&mut self.mirroring) {
+        self.mirroring = match std::mem::replace(&mut self.mirroring, Mirroring::None) {
             Mirroring::Copying(copy) => copy.send().map_or(Mirroring::None, Mirroring::Comparing),
             other => other,
         };

@@ -217,7 +217,7 @@ impl ProxyHttp for GatewayProxy {
             http2,
             upgrade: None,
             grpc: None,
-            mirroring: Mirroring::None,
+            mirroring: Mirroring::Undecided,
             rewritten: None,
             sample,
         });

@@ -98,6 +98,8 @@ impl PathPattern {
     /// Whether a path in normal form is one of them.
     pub fn matches(&self, path: &str) -> bool {
         match self {
+            // `*` is no path.
+            _ if !path.starts_with('/') => false,
             Self::Any => true,
             Self::Exact(exact) => **exact == *path,
             Self::Prefix(prefix) => after_prefix(path, prefix).is_some(),

@@ -1,5 +1,7 @@
 //! The candidates that one host and one path lead to, in the order in which they are tried.
 
+use smallvec::SmallVec;
+
 use super::paths::{Candidate, Map, Place, Visitor};
 use super::rules::Strictness;
 use crate::plugin::Attribute;
@@ -10,7 +12,7 @@ const FEW: usize = 16;
 /// The candidates of one host and one path.
 #[derive(Debug, Default)]
 pub(super) struct Slot {
-    candidates: Vec<Candidate>,
+    candidates: SmallVec<[Candidate; 1]>,
     index: Option<Box<ValueIndex>>,
 }
 

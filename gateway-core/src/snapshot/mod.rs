@@ -254,6 +254,11 @@ impl Snapshot {
         &self.routes
     }
 
+    /// What finds the route of a request.
+    pub fn route_table(&self) -> &RouteTable {
+        &self.table
+    }
+
     /// The listeners in the order of the config.
     pub fn listeners(&self) -> &[Arc<ListenerPlan>] {
         &self.listeners

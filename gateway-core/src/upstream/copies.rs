@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -12,8 +13,8 @@ use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use pingora_http::RequestHeader;
 
+use super::Upstream;
 use super::transport::{Offer, own_introduction};
-use super::{Choice, Upstream};
 use crate::config::UpstreamProtocol;
 
 /// How many idle connections of HTTP/1 are kept for one endpoint.
@@ -24,6 +25,7 @@ pub(crate) struct Copies {
     upstream: Arc<Upstream>,
     idle: Mutex<HashMap<SocketAddr, Vec<Waiting>>>,
     streams: Mutex<HashMap<SocketAddr, http2::SendRequest<Full<Bytes>>>>,
+    turn: AtomicUsize,
 }
 
 struct Waiting {
@@ -46,7 +48,12 @@ enum Sender {
 
 impl Copies {
     pub(crate) fn new(upstream: Arc<Upstream>) -> Self {
-        Self { upstream, idle: Mutex::default(), streams: Mutex::default() }
+        Self {
+            upstream,
+            idle: Mutex::default(),
+            streams: Mutex::default(),
+            turn: AtomicUsize::new(0),
+        }
     }
 
     /// The upstream that gets them.
@@ -63,30 +70,33 @@ impl Copies {
         head: &RequestHeader,
         body: Bytes,
         longest: usize,
-        now: u64,
     ) -> Result<Returned, String> {
-        let choice = Choice { worker: 0, first: true, now, key: None, cookie: None, avoid: &[] };
-        let place = self.upstream.choose(choice).ok_or("no endpoint can be chosen")?;
+        // Without a place at the endpoint, which a request of a client might need.
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let address = self.upstream.anyone(turn).ok_or("no endpoint can be chosen")?;
         let request = self.request(head, body)?;
-        let (sender, reused) = self.sender(place.address).await?;
+        let (sender, reused) = self.sender(address).await?;
         let answer = match sender {
             Sender::Http2(mut sender) => {
-                sender.send_request(by_http2(request)).await.map_err(words)?
+                let answer = sender.send_request(by_http2(request)).await;
+                answer.inspect_err(|_| drop(self.streams().remove(&address))).map_err(words)?
             }
             Sender::Http1(mut sender) => {
-                let answer = match sender.send_request(request.clone()).await {
-                    // One that was idle may have ended in that moment.
-                    Err(_) if reused => {
-                        sender = self.http1(place.address).await?;
-                        sender.send_request(request).await
-                    }
-                    answer => answer,
-                };
+                let mut answer = sender.try_send_request(request).await;
+                if let Err(error) = &mut answer
+                    && reused
+                    && let Some(unsent) = error.take_message()
+                {
+                    // It was idle and ended before anything was written.
+                    sender = self.http1(address).await?;
+                    answer = sender.try_send_request(unsent).await;
+                }
+                let answer = answer.map_err(hyper::client::conn::TrySendError::into_error);
                 let (parts, body) = answer.map_err(words)?.into_parts();
                 let body = Limited::new(body, longest).collect().await.ok();
                 let body = body.map(http_body_util::Collected::to_bytes);
                 if body.is_some() {
-                    self.keep(place.address, sender);
+                    self.keep(address, sender);
                 }
                 return Ok(Returned { status: parts.status, headers: parts.headers, body });
             }

@@ -389,6 +389,12 @@ impl Upstream {
         })
     }
 
+    /// An endpoint that can be chosen, whatever is in flight there: another one each `turn`.
+    pub(crate) fn anyone(&self, turn: usize) -> Option<SocketAddr> {
+        let members = self.roster.load().usable_from(0);
+        members.get(turn % members.len().max(1)).map(|member| member.address)
+    }
+
     /// Places at the endpoints that can be chosen and are not full, whatever the balancing says: one after
     /// the other, and those to `avoid` last.
     pub(crate) fn places(

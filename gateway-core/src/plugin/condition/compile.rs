@@ -161,7 +161,7 @@ impl<'a> Compiler<'a> {
     ) -> Result<Expression, Fault> {
         match (left, right) {
             (Term::Text(left), Term::Text(right)) => {
-                Ok(Expression::Text(left, TextTest::Compare(comparison, right)))
+                Ok(Expression::of_text(left, TextTest::Compare(comparison, right)))
             }
             (Term::Int(left), Term::Int(right)) => {
                 Ok(Expression::Int(left, IntTest::Compare(comparison, right)))
@@ -187,7 +187,7 @@ impl<'a> Compiler<'a> {
                     .map(|element| text_literal(element).map(Into::into))
                     .collect::<Result<_, _>>()?;
                 items.sort_unstable();
-                Expression::Text(text, TextTest::In(items.into()))
+                Expression::of_text(text, TextTest::In(items.into()))
             }
             Term::Int(int) => {
                 let mut items: Vec<i64> =

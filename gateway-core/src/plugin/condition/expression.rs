@@ -1,6 +1,7 @@
 //! The tree a condition is compiled to, and how it is held against a request.
 
 use std::cmp::Ordering;
+use std::net::IpAddr;
 
 use memchr::memmem::Finder;
 use regex::Regex;
@@ -20,6 +21,8 @@ pub(super) enum Expression {
     Member(Text, Attribute),
     Text(Text, TextTest),
     Int(Int, IntTest),
+    /// The address is one of these, which are sorted: a comparison that writes no text.
+    Address(Attribute, Box<[IpAddr]>),
 }
 
 /// Something with text in it.
@@ -102,11 +105,44 @@ impl Expression {
                 text.with(facts, |text| text.is_some_and(|text| test.holds(text, facts)))
             }
             Self::Int(int, test) => int.read(facts).is_some_and(|int| test.holds(int, facts)),
+            Self::Address(attribute, list) => {
+                attribute.address(facts).is_some_and(|address| list.binary_search(&address).is_ok())
+            }
         }
     }
 }
 
 impl Expression {
+    /// A test of text, of addresses without writing them where that comes to the same.
+    pub(super) fn of_text(text: Text, test: TextTest) -> Self {
+        let literals: Option<Vec<&str>> = match (&text, &test) {
+            (
+                Text::Attribute(Attribute::ClientIp | Attribute::PeerIp),
+                TextTest::Compare(Comparison::Equal, Text::Literal(literal)),
+            ) => Some(vec![literal]),
+            (Text::Attribute(Attribute::ClientIp | Attribute::PeerIp), TextTest::In(list)) => {
+                Some(list.iter().map(|item| &**item).collect())
+            }
+            _ => None,
+        };
+        let addresses = literals.and_then(|literals| {
+            let parse = |literal: &str| {
+                let address: IpAddr = literal.parse().ok()?;
+                // Written otherwise it equals nothing.
+                (address.to_string() == literal).then_some(address)
+            };
+            let mut all = literals.into_iter().map(parse).collect::<Option<Vec<_>>>()?;
+            all.sort_unstable();
+            Some(all)
+        });
+        match (addresses, text) {
+            (Some(addresses), Text::Attribute(attribute)) => {
+                Self::Address(attribute, addresses.into())
+            }
+            (_, text) => Self::Text(text, test),
+        }
+    }
+
     /// The attributes it reads.
     pub(super) fn attributes<'a>(&'a self, found: &mut Vec<&'a Attribute>) {
         match self {
@@ -116,7 +152,7 @@ impl Expression {
                 terms.iter().for_each(|term| term.attributes(found));
             }
             Self::Same(pair) => pair.iter().for_each(|term| term.attributes(found)),
-            Self::Has(attribute) => found.push(attribute),
+            Self::Has(attribute) | Self::Address(attribute, _) => found.push(attribute),
             Self::Member(item, list) => {
                 found.extend(item.attribute());
                 found.push(list);

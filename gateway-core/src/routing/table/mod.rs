@@ -193,6 +193,10 @@ impl RouteTable {
 
     /// The route that serves a request.
     pub fn find(&self, query: &RouteQuery<'_>) -> Match {
+        if !query.path.starts_with('/') {
+            // `OPTIONS *` asks for the gateway itself, which is no route's.
+            return Match::NotFound;
+        }
         let Some(preflight) = query.preflight_method else {
             return self.find_method(query, Wanted::new(query.method));
         };

@@ -30,7 +30,12 @@ pub enum Unmatched {
 
 impl RouteSpec {
     /// The row of the table by which it goes before another that matches the same request for this host.
-    pub(crate) fn decided_by(&self, other: &Self, host: &str) -> &'static str {
+    pub(crate) fn decided_by(&self, other: &Self, query: &RouteQuery<'_>) -> &'static str {
+        let host = query.host;
+        let lists = |spec: &Self| spec.methods.contains(query.method);
+        if query.preflight_method.is_some() && lists(self) && !lists(other) {
+            return "it lists OPTIONS, and this is a preflight";
+        }
         let own = self.matched_host(host);
         let others = other.matched_host(host);
         let (mine, theirs) = (order(&self.path), order(&other.path));

@@ -2,6 +2,8 @@
 
 use std::cmp::Reverse;
 
+use http::Method;
+
 use super::{All, RouteIndex, RouteSpec, RouteTable};
 use crate::routing::paths::{Candidate, Place, order};
 use crate::routing::pattern::HostPattern;
@@ -75,6 +77,9 @@ impl RouteSpec {
         let methods = self.methods.is_empty()
             || !other.methods.is_empty()
                 && other.methods.iter().all(|method| self.methods.contains(method));
+        // A preflight goes to whoever lists OPTIONS first.
+        let lists = |spec: &Self| spec.methods.contains(&Method::OPTIONS);
+        let methods = methods && (lists(self) || !lists(other));
         hosts && methods && self.path.covers(&other.path) && self.rules.cover(&other.rules)
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use regex_syntax::hir::literal::{ExtractKind, Extractor, Literal, Seq};
+use regex_syntax::hir::literal::{ExtractKind, Extractor, Seq};
 
 use super::{RouteIndex, RouteTable};
 use crate::config::WholePattern;
@@ -30,11 +30,11 @@ impl RouteTable {
         for paths in named.chain(regexes).chain([&self.any_host]) {
             found.within(paths);
         }
-        for (place, (one, paths)) in self.regexes.iter().enumerate() {
-            for (two, others) in &self.regexes[place + 1..] {
-                if one.source().len() == two.source().len() && may_meet(one, two) {
-                    found.between(paths, others);
-                }
+        let patterns: Vec<&WholePattern> =
+            self.regexes.iter().map(|(pattern, _)| pattern).collect();
+        for (one, two) in meeting(&patterns) {
+            if !found.is_enough() {
+                found.between(&self.regexes[one].1, &self.regexes[two].1);
             }
         }
         found.ties.into_iter().collect()
@@ -64,15 +64,14 @@ impl Found<'_> {
             }
         }
         let regexes = paths.regexes();
-        for (place, (one, slot)) in regexes.iter().enumerate() {
+        for (_, slot) in regexes {
             let all: Vec<&Candidate> = slot.candidates().iter().collect();
             self.pairs(&all, &[]);
-            for (two, other) in &regexes[place + 1..] {
-                if one.source().len() == two.source().len() && may_meet(one, two) {
-                    for candidate in slot.candidates() {
-                        self.across(candidate, other.candidates());
-                    }
-                }
+        }
+        let patterns: Vec<&WholePattern> = regexes.iter().map(|(pattern, _)| pattern).collect();
+        for (one, two) in meeting(&patterns) {
+            for candidate in regexes[one].1.candidates() {
+                self.across(candidate, regexes[two].1.candidates());
             }
         }
     }
@@ -88,8 +87,11 @@ impl Found<'_> {
         };
         let (all, others) = (all(paths), all(others));
         for one in &all {
+            if self.is_enough() {
+                return;
+            }
             for two in &others {
-                if one != two && !self.is_enough() && self.may_meet(*one, *two) {
+                if one != two && self.may_meet(*one, *two) {
                     self.add(*one, *two);
                 }
             }
@@ -123,20 +125,17 @@ impl Found<'_> {
 
     /// Among candidates, and between them and others.
     fn pairs(&mut self, candidates: &[&Candidate], others: &[&Candidate]) {
-        for (place, one) in candidates.iter().enumerate() {
-            self.against(one, &candidates[place + 1..]);
-            self.against(one, others);
-        }
-    }
-
-    fn against(&mut self, one: &Candidate, others: &[&Candidate]) {
-        if self.is_enough() || others.is_empty() {
-            return;
-        }
-        let rank = one.rank();
-        for two in others {
-            if one.route != two.route && two.rank() == rank && one.meets(two) {
-                self.add(one.route, two.route);
+        let ranked = |all: &[&Candidate]| all.iter().map(|one| one.rank()).collect::<Vec<_>>();
+        let (ranks, other_ranks) = (ranked(candidates), ranked(others));
+        for (place, (one, rank)) in candidates.iter().zip(&ranks).enumerate() {
+            if self.is_enough() {
+                return;
+            }
+            let later = candidates[place + 1..].iter().zip(&ranks[place + 1..]);
+            for (two, other) in later.chain(others.iter().zip(&other_ranks)) {
+                if other == rank && one.route != two.route && one.meets(two) {
+                    self.add(one.route, two.route);
+                }
             }
         }
     }
@@ -159,23 +158,76 @@ impl Candidate {
 
 /// Whether a text could match both, as far as their beginnings and their ends tell.
 fn may_meet(one: &WholePattern, two: &WholePattern) -> bool {
-    let meet = |kind: ExtractKind, alike: fn(&[u8], &[u8]) -> bool| {
-        let (one, two) = (literals(one, kind.clone()), literals(two, kind));
-        let (Some(one), Some(two)) = (one.literals(), two.literals()) else { return true };
-        let alike = |one: &Literal, two: &Literal| {
-            alike(one.as_bytes(), two.as_bytes()) || alike(two.as_bytes(), one.as_bytes())
-        };
-        one.iter().any(|one| two.iter().any(|two| alike(one, two)))
-    };
-    meet(ExtractKind::Prefix, |one, two| one.starts_with(two))
-        && meet(ExtractKind::Suffix, |one, two| one.ends_with(two))
+    let (one, two) = (Ends::of(one), Ends::of(two));
+    let starts = |one: &[u8], two: &[u8]| one.starts_with(two) || two.starts_with(one);
+    alike(&one.prefixes, &two.prefixes, starts) && one.end_alike(&two)
 }
 
-fn literals(pattern: &WholePattern, kind: ExtractKind) -> Seq {
-    match regex_syntax::parse(pattern.regex().as_str()) {
-        Ok(hir) => Extractor::new().kind(kind).limit_class(64).extract(&hir),
-        Err(_) => Seq::infinite(),
+/// The pairs of expressions of one length, longer ones first, that a text could match both of. Those of which the
+/// beginnings are known are held only against those that begin alike.
+fn meeting(patterns: &[&WholePattern]) -> BTreeSet<(usize, usize)> {
+    let mut found = BTreeSet::new();
+    let mut start = 0;
+    for group in patterns.chunk_by(|one, two| one.source().len() == two.source().len()) {
+        if group.len() > 1 {
+            let pairs = meeting_of_one_length(group);
+            found.extend(pairs.into_iter().map(|(one, two)| (start + one, start + two)));
+        }
+        start += group.len();
     }
+    found
+}
+
+fn meeting_of_one_length(group: &[&WholePattern]) -> BTreeSet<(usize, usize)> {
+    let ends: Vec<Ends> = group.iter().map(|pattern| Ends::of(pattern)).collect();
+    let mut found = BTreeSet::new();
+    let mut meet = |one: usize, two: usize| {
+        if one != two && ends[one].end_alike(&ends[two]) {
+            found.insert((one.min(two), one.max(two)));
+        }
+    };
+    let mut starts: Vec<(&[u8], usize)> = Vec::new();
+    for (place, ends) in ends.iter().enumerate() {
+        match ends.prefixes.literals() {
+            Some(literals) => {
+                starts.extend(literals.iter().map(|literal| (literal.as_bytes(), place)));
+            }
+            None => (0..group.len()).for_each(|other| meet(place, other)),
+        }
+    }
+    starts.sort_unstable();
+    for (place, (start, one)) in starts.iter().enumerate() {
+        let alike = starts[place + 1..].iter().take_while(|(other, _)| other.starts_with(start));
+        alike.for_each(|(_, two)| meet(*one, *two));
+    }
+    found
+}
+
+/// What texts that an expression matches begin and end with, if that is known.
+struct Ends {
+    prefixes: Seq,
+    suffixes: Seq,
+}
+
+impl Ends {
+    fn of(pattern: &WholePattern) -> Self {
+        let literals = |kind: ExtractKind| match regex_syntax::parse(pattern.regex().as_str()) {
+            Ok(hir) => Extractor::new().kind(kind).limit_class(64).extract(&hir),
+            Err(_) => Seq::infinite(),
+        };
+        Self { prefixes: literals(ExtractKind::Prefix), suffixes: literals(ExtractKind::Suffix) }
+    }
+
+    fn end_alike(&self, other: &Self) -> bool {
+        let ends = |one: &[u8], two: &[u8]| one.ends_with(two) || two.ends_with(one);
+        alike(&self.suffixes, &other.suffixes, ends)
+    }
+}
+
+/// Whether one text of each is like one of the other; those that are not known may be.
+fn alike(one: &Seq, two: &Seq, are: impl Fn(&[u8], &[u8]) -> bool) -> bool {
+    let (Some(one), Some(two)) = (one.literals(), two.literals()) else { return true };
+    one.iter().any(|one| two.iter().any(|two| are(one.as_bytes(), two.as_bytes())))
 }
 
 #[cfg(test)]

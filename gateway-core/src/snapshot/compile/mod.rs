@@ -5,6 +5,7 @@ mod routes;
 mod tcp;
 mod upstreams;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -15,7 +16,7 @@ use crate::config::{
 };
 use crate::consumer::Consumers;
 use crate::plugin::{Chain, Level, Mounted, PublishedNames, Registry};
-use crate::routing::{RouteSpec, RouteTable};
+use crate::routing::{RouteSpec, RouteTable, Rules};
 use crate::telemetry::Metrics;
 use crate::telemetry::access_log::Field;
 use crate::tls::{Spoken, TlsPlan};
@@ -56,6 +57,8 @@ struct Compile<'a> {
     consumers: Arc<Consumers>,
     faults: Vec<Fault>,
     warnings: Vec<Fault>,
+    /// What routes ask besides host, path and method, by how that is written.
+    rules: HashMap<String, Arc<Rules>>,
     /// Plugins that are listed for several routes.
     outer: Vec<Arc<Mounted>>,
     tasks: Vec<Background>,
@@ -74,6 +77,7 @@ impl<'a> Compile<'a> {
             consumers: Arc::default(),
             faults: loaded.faults.clone(),
             warnings: Vec::new(),
+            rules: HashMap::new(),
             outer: Vec::new(),
             tasks: Vec::new(),
             concealed: Vec::new(),

@@ -226,28 +226,48 @@ impl Compile<'_> {
         path: &ConfigPath,
         listeners_of: &HashMap<&str, u16>,
     ) -> RouteSpec {
-        let condition = matching.when.as_deref().and_then(|source| {
-            let parsed = Condition::parse_for(Moment::Head, source, &self.published);
-            let at = path.clone().key("match").key("when");
-            parsed.map_err(|error| self.fault(&at, error.to_string())).ok()
-        });
-        let listeners = matching.listeners.iter();
-        let rules = Rules {
-            listeners: listeners
-                .filter_map(|name| listeners_of.get(name.as_str()).copied())
-                .collect(),
-            values: values(matching),
-            clients: matching.clients.as_slice().into(),
-            condition,
-        };
+        let rules = self.rules(matching, path, listeners_of);
         RouteSpec {
             name,
             priority: route.priority,
             hosts: matching.hosts.iter().map(host).collect(),
             path: matching.path.as_ref().map_or(PathPattern::Any, path_pattern),
             methods: matching.methods.as_slice().into(),
-            rules: Arc::new(rules),
+            rules,
         }
+    }
+
+    /// What a route asks besides. Routes that ask the same share it: what many look at stays near in memory.
+    fn rules(
+        &mut self,
+        matching: &MatchConfig,
+        path: &ConfigPath,
+        listeners: &HashMap<&str, u16>,
+    ) -> Arc<Rules> {
+        let asked = (&matching.headers, &matching.query, &matching.cookies, &matching.clients);
+        let asked = serde_json::to_string(&(asked, &matching.listeners, &matching.when));
+        let asked = asked.unwrap_or_default();
+        if let Some(known) = self.rules.get(&asked) {
+            return known.clone();
+        }
+        let condition = matching.when.as_deref().and_then(|source| {
+            let parsed = Condition::parse_for(Moment::Head, source, &self.published);
+            let at = path.clone().key("match").key("when");
+            parsed.map_err(|error| self.fault(&at, error.to_string())).ok()
+        });
+        let faulty = condition.is_none() && matching.when.is_some();
+        let named = matching.listeners.iter();
+        let rules = Arc::new(Rules {
+            listeners: named.filter_map(|name| listeners.get(name.as_str()).copied()).collect(),
+            values: values(matching),
+            clients: matching.clients.as_slice().into(),
+            condition,
+        });
+        // The same fault is told at each of its places.
+        if !faulty && !asked.is_empty() {
+            self.rules.insert(asked, rules.clone());
+        }
+        rules
     }
 
     /// Refuses routes that nothing tells apart.

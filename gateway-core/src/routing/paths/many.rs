@@ -1,50 +1,13 @@
-//! The paths of one host: exact ones, templates, regular expressions, and prefixes on segment
-//! boundaries, in this order.
+//! The paths of a host that has many: maps of exact ones and prefixes, trees of templates.
 
-use std::cmp::Reverse;
-use std::collections::HashMap;
-use std::sync::Arc;
-
-use super::methods::MethodSet;
-use super::pattern::{PathPattern, Segment, Template};
-use super::rules::Rules;
-use super::slot::Slot;
-use super::table::RouteIndex;
+use super::{Candidate, Map, Place, Visitor};
 use crate::config::WholePattern;
-use crate::plugin::Facts;
-
-/// Keys come from clients, so the hash is keyed at random.
-pub(super) type Map<V> = HashMap<Box<str>, V, ahash::RandomState>;
-
-/// One route, as seen at the end of a host and a path.
-#[derive(Clone, Debug)]
-pub(super) struct Candidate {
-    pub(super) route: RouteIndex,
-    pub(super) priority: i32,
-    pub(super) methods: MethodSet,
-    /// What it asks besides, if anything.
-    pub(super) rules: Option<Arc<Rules>>,
-}
-
-/// Where candidates are looked for.
-#[derive(Clone, Copy)]
-pub(super) struct Place<'a> {
-    pub(super) host: &'a str,
-    pub(super) path: &'a str,
-    /// Candidates that ask for other values may be left out; without it none is.
-    pub(super) facts: Option<Facts<'a>>,
-}
-
-/// Who is shown candidates, most specific first within a priority.
-pub(super) trait Visitor<'t> {
-    /// Whether a candidate of this priority can still be of interest.
-    fn wants(&self, priority: i32) -> bool;
-    fn visit(&mut self, candidate: &'t Candidate);
-}
+use crate::routing::pattern::{PathPattern, Segment, Template};
+use crate::routing::slot::Slot;
 
 /// The candidates of one host, by path.
-#[derive(Debug)]
-pub(super) struct Paths {
+#[derive(Debug, Default)]
+pub(super) struct Many {
     exact: Map<Slot>,
     templates: Node,
     /// Longer ones first.
@@ -57,28 +20,10 @@ pub(super) struct Paths {
     /// The lengths of all prefixes, longest first. Only these and [`Self::longest`] are looked up,
     /// so that the work is bounded by the configuration and not by the path.
     lengths: Vec<usize>,
-    /// The highest priority in it.
-    priority: i32,
 }
 
-impl Default for Paths {
-    fn default() -> Self {
-        Self {
-            exact: Map::default(),
-            templates: Node::default(),
-            regexes: Vec::new(),
-            prefixes: Map::default(),
-            open: None,
-            longest: 0,
-            lengths: Vec::new(),
-            priority: i32::MIN,
-        }
-    }
-}
-
-impl Paths {
+impl Many {
     pub(super) fn add(&mut self, path: &PathPattern, candidate: Candidate) {
-        self.priority = self.priority.max(candidate.priority);
         self.slot(path).add(candidate);
     }
 
@@ -133,17 +78,19 @@ impl Paths {
     }
 
     /// Shows the candidates whose path matches, most specific first, while any is wanted.
-    pub(super) fn visit<'t>(&'t self, place: &Place<'_>, visitor: &mut impl Visitor<'t>) {
-        if !visitor.wants(self.priority) {
-            return;
-        }
+    pub(super) fn visit<'t>(
+        &'t self,
+        place: &Place<'_>,
+        priority: i32,
+        visitor: &mut impl Visitor<'t>,
+    ) {
         let path = place.path;
         let known = if path.len() <= self.longest { self.exact.get(path) } else { None };
         if let Some(slot) = known {
             slot.visit(place, visitor);
         }
         let below = path.get(1..).unwrap_or_default();
-        if !self.templates.is_empty() && visitor.wants(self.priority) {
+        if !self.templates.is_empty() && visitor.wants(priority) {
             self.templates.visit_ends(Some(below), place, visitor);
         }
         for (pattern, slot) in &self.regexes {
@@ -155,7 +102,7 @@ impl Paths {
             return open.visit_prefixes(Some(below), place, visitor);
         }
         for &length in &self.lengths {
-            if !visitor.wants(self.priority) {
+            if !visitor.wants(priority) {
                 return;
             }
             let Some(prefix) = on_boundary(path, length) else { continue };
@@ -163,11 +110,6 @@ impl Paths {
                 slot.visit(place, visitor);
             }
         }
-    }
-
-    /// The highest priority in it.
-    pub(super) fn priority(&self) -> i32 {
-        self.priority
     }
 
     /// Every group of candidates that the same paths lead to, but for regular expressions.
@@ -286,30 +228,6 @@ fn split(rest: &str) -> (&str, Option<&str>) {
     }
 }
 
-/// How specific a path is among those that match the same: what is less goes first.
-pub(super) fn order(path: &PathPattern) -> (u8, Reverse<usize>, Vec<u8>) {
-    let kinds = |template: &Template, end: &[u8]| {
-        let kind = |segment: &Segment| u8::from(matches!(segment, Segment::Capture(_)));
-        template.segments().iter().map(kind).chain(end.iter().copied()).collect()
-    };
-    let prefix = |prefix: &str| {
-        let prefix = prefix.trim_end_matches('/');
-        let mut kinds = vec![0; prefix.matches('/').count()];
-        kinds.push(2);
-        kinds
-    };
-    match path {
-        PathPattern::Exact(_) => (0, Reverse(0), Vec::new()),
-        PathPattern::Template(template) if template.is_open() => {
-            (3, Reverse(0), kinds(template, &[2]))
-        }
-        PathPattern::Template(template) => (1, Reverse(0), kinds(template, &[])),
-        PathPattern::Regex(pattern) => (2, Reverse(pattern.source().len()), Vec::new()),
-        PathPattern::Prefix(text) => (3, Reverse(0), prefix(text)),
-        PathPattern::Any => (3, Reverse(0), prefix("")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -325,7 +243,7 @@ mod tests {
 
     #[test]
     fn lengths_are_kept_once_and_longest_first() {
-        let mut paths = Paths::default();
+        let mut paths = Many::default();
         for prefix in ["/a", "/", "/a/b", "/b/", "/c"] {
             paths.slot(&PathPattern::Prefix(prefix.into()));
         }
