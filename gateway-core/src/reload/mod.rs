@@ -14,7 +14,7 @@ use std::time::SystemTime;
 
 use tokio::runtime::Handle;
 
-use crate::config::{Config, ConfigPath, Fault, Faults, Loaded, Percent, Span};
+use crate::config::{Config, ConfigPath, Fault, Faults, Loaded, Percent, Span, restarting};
 use crate::listener::{Prepared, Sockets};
 use crate::notify::Notify;
 use crate::plugin::Registry;
@@ -472,37 +472,13 @@ pub(crate) fn workers(config: &Config) -> usize {
     config.server.workers.on(cores).get()
 }
 
-fn admin_differs(next: &Config, running: &Config) -> bool {
-    match (&next.admin, &running.admin) {
-        (None, None) => false,
-        (Some(next), Some(running)) => {
-            let same_token = match (&next.token, &running.token) {
-                (None, None) => true,
-                (Some(next), Some(running)) => next.is_same(running),
-                _ => false,
-            };
-            next.address != running.address || !same_token
-        }
-        _ => true,
-    }
-}
-
 /// Refuses what only a restart can change, with a message that says so.
 fn refuse_restart(running: &Config, loaded: &Loaded) -> Result<(), Faults> {
-    let next = &loaded.config;
-    let root = ConfigPath::root();
-    let mut faults = Vec::new();
-    let mut refuse = |path: ConfigPath, what: &str| {
+    let faults = restarting(running, &loaded.config).map(|key| {
         let message = format!(
-            "{what} cannot change while the gateway runs; `gateway upgrade` or a restart does that"
+            "`{key}` cannot change while the gateway runs; `gateway upgrade` or a restart does that"
         );
-        faults.push(loaded.document.fault(&path, message));
-    };
-    if next.server != running.server {
-        refuse(root.clone().key("server"), "`server`");
-    }
-    if admin_differs(next, running) {
-        refuse(root.clone().key("admin"), "`admin`");
-    }
-    Faults::refuse_any(faults)
+        loaded.document.fault(&ConfigPath::root().key(key), message)
+    });
+    Faults::refuse_any(faults.collect())
 }
