@@ -6,6 +6,7 @@ mod check;
 mod config;
 mod drain;
 mod explain;
+mod fmt;
 mod logs;
 mod plugins;
 mod reload;
@@ -61,6 +62,8 @@ enum Command {
     Endpoint(upstreams::EndpointCall),
     /// Open or close circuit breakers of a running gateway, whatever they find
     Breaker(breaker::BreakerCall),
+    /// Bring config files into the one layout, which keeps comments and what they mean
+    Fmt(fmt::Fmt),
     /// Print the JSON Schema of the config, for editors
     Schema,
     /// List the kinds of plugin
@@ -103,6 +106,7 @@ fn main() -> ExitCode {
         Command::Upstreams(upstreams) => upstreams.run(),
         Command::Endpoint(call) => call.run(),
         Command::Breaker(call) => call.run(),
+        Command::Fmt(fmt) => fmt.run(),
         Command::Schema => schema::run(),
         Command::Plugins(plugins) => plugins.run(),
         Command::Version(version) => version.run(),

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use gateway_core::Gateway;
+use gateway_core::config::laid_out;
 use gateway_core::telemetry::FailureCode;
 use gateway_tests::docs::{pages, repository};
 use gateway_tests::{Certificates, Gate, Response, eventually, gateway_binary};
@@ -55,6 +56,25 @@ fn assert_loads(path: &Path, what: &str) {
 fn every_config_that_is_handed_out_loads_without_a_warning() {
     for path in files("conf", "yaml") {
         assert_loads(&path, &path.display().to_string());
+    }
+}
+
+#[test]
+fn every_config_that_is_handed_out_is_in_the_layout_of_fmt() {
+    for path in files("conf", "yaml") {
+        let written = text(&path);
+        assert_eq!(laid_out(&path.display().to_string(), &written), Ok(written));
+    }
+}
+
+#[test]
+fn a_layout_is_final_whatever_it_is_made_of() {
+    let papers = papers().into_iter().flat_map(|paper| blocks(&text(&paper)));
+    let core = files("gateway-core/src/config", "yaml").into_iter().map(|path| text(&path));
+
+    for block in papers.chain(core) {
+        let once = laid_out("block", &block).unwrap_or_else(|faults| panic!("{faults}:\n{block}"));
+        assert_eq!(laid_out("block", &once).as_ref(), Ok(&once), "{block}");
     }
 }
 

@@ -10,6 +10,7 @@ mod canary;
 mod change;
 mod command_line;
 mod compression;
+mod config_commands;
 mod config_files;
 mod connections;
 mod cors;
