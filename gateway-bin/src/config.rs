@@ -1,14 +1,18 @@
-//! `gateway config`: the configs that a running gateway has accepted, and the way back to one of them.
+//! `gateway config`: configs as they take effect, those that a running gateway has accepted, and the way back to one
+//! of them.
 
 use std::io::{Write, stdout};
+use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::Result;
-use clap::{Args, Subcommand};
+use anyhow::{Result, bail};
+use clap::{Args, Subcommand, ValueEnum};
+use gateway_core::config::{AdminAddress, Faults, LoadOptions, Loaded, load, shown, shown_yaml};
 use http::StatusCode;
 use serde_json::Value;
 
-use crate::admin::{Admin, refused};
+use crate::ConfigFile;
+use crate::admin::{Admin, call_with, refused};
 use crate::check::Format;
 use crate::reload;
 
@@ -20,6 +24,17 @@ pub(crate) struct ConfigCall {
 
 #[derive(Subcommand)]
 enum Call {
+    /// Print the config as it takes effect: merged, with defaults, without secrets
+    Show {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// That of the running gateway at this admin address instead: `127.0.0.1:9901` or `unix:/run/gateway/admin.sock`
+        #[arg(long, value_name = "ADDRESS", conflicts_with = "config")]
+        at: Option<AdminAddress>,
+        /// How to print
+        #[arg(long, value_enum, default_value_t = Notation::Yaml)]
+        format: Notation,
+    },
     /// List the configs that were accepted, the latest first
     History {
         #[command(flatten)]
@@ -37,13 +52,48 @@ enum Call {
     },
 }
 
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Notation {
+    /// As a config is written
+    Yaml,
+    /// One JSON object
+    Json,
+}
+
 impl ConfigCall {
     pub(crate) fn run(&self) -> Result<ExitCode> {
         match &self.call {
+            Call::Show { config, at, format } => show(&config.config, at.as_ref(), *format),
             Call::History { admin, format } => history(admin, *format),
             Call::Rollback { entry, admin } => rollback(*entry, admin),
         }
     }
+}
+
+fn show(config: &Path, at: Option<&AdminAddress>, format: Notation) -> Result<ExitCode> {
+    let read_out = match at {
+        Some(address) => in_force(address)?,
+        None => read(config)?.config.redacted_json(),
+    };
+    let shown = shown(read_out);
+    match format {
+        Notation::Json => writeln!(stdout(), "{shown:#}")?,
+        Notation::Yaml => write!(stdout(), "{}", shown_yaml(&shown)?)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn read(path: &Path) -> Result<Loaded, Faults> {
+    load(path, crate::stock().registry(), &LoadOptions::default())
+}
+
+/// The read-out of a running gateway's config.
+fn in_force(address: &AdminAddress) -> Result<Value> {
+    let (answer, body) = call_with(address, "GET", "/config", Vec::new())?;
+    if answer.status != StatusCode::OK {
+        bail!("{address} answers {} and no config", answer.status);
+    }
+    Ok(body)
 }
 
 fn history(admin: &Admin, format: Format) -> Result<ExitCode> {

@@ -1,4 +1,4 @@
-//! The commands that read and lay out configs without serving them.
+//! The commands that read and lay out configs without serving them: `config show`, `fmt`.
 
 use std::fs;
 use std::io::Write;
@@ -6,7 +6,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use gateway_tests::gateway_binary;
+use gateway_core::config::{laid_out, shown, shown_yaml};
+use gateway_tests::{Gate, gateway_binary};
 use tempfile::TempDir;
 
 /// A folder with these files.
@@ -36,6 +37,130 @@ fn assert_prints(folder: &TempDir, arguments: &[&str], code: i32, stdout: &str, 
     let output = gateway(folder.path(), arguments);
     let told = (output.status.code(), text(&output.stdout), text(&output.stderr));
     assert_eq!(told, (Some(code), stdout.to_owned(), stderr.to_owned()), "{arguments:?}");
+}
+
+const MAIN: &str = "\
+version: 1
+include: [\"routes.d/*.yaml\"]
+admin: {address: \"unix:admin.sock\", token: {env: ADMIN_TOKEN}}
+access_log: {output: \"off\"}
+listeners: [{name: public, address: \"127.0.0.1:0\"}]
+upstreams:
+  - name: users
+    endpoints: [\"127.0.0.1:9\"]
+consumers: [{name: app, keys: [hunter2]}]
+";
+
+const ROUTES: &str = "\
+routes:
+  - name: users
+    match: {path: /users}
+    plugins: [{kind: headers, options: {request: {set: {x-api-token: hunter2, x-a: b}}}}]
+    upstream: users
+    timeouts: {total: 10s}
+";
+
+fn files() -> TempDir {
+    folder(&[("gateway.yaml", MAIN), ("routes.d/users.yaml", ROUTES)])
+}
+
+#[test]
+fn a_config_is_shown_as_it_takes_effect_and_without_its_secrets() {
+    let folder = files();
+
+    let output = gateway(folder.path(), &["config", "show"]);
+
+    let told = text(&output.stdout);
+    assert_eq!((output.status.code(), text(&output.stderr).as_str()), (Some(0), ""), "{told}");
+    assert!(!told.contains("hunter2"), "{told}");
+    for part in [
+        "version: 1\n\nserver:\n  workers: auto\n",
+        "  token:\n    env: ADMIN_TOKEN\n",
+        "    keys:\n      - \"***\"\n",
+        "routes:\n  - name: users\n    match:\n      path:\n        prefix: /users\n",
+        "              x-api-token: \"***\"\n              x-a: b\n",
+        "    upstream: users\n    timeouts:\n      total: 10s\n",
+        // A default.
+        "      connections_per_client: 1024\n",
+    ] {
+        assert!(told.contains(part), "{part:?} is not in\n{told}");
+    }
+    for absent in ["include", "hedge", "disable", "null", "[]"] {
+        assert!(!told.contains(absent), "{absent:?} is in\n{told}");
+    }
+    assert_eq!(laid_out("shown", &told).expect("it is YAML"), told, "it is as fmt has it");
+    let json =
+        gateway(folder.path(), &["config", "show", "-c", "gateway.yaml", "--format", "json"]);
+    let json: serde_json::Value = serde_json::from_slice(&json.stdout).expect("it is JSON");
+    assert_eq!(json["routes"][0]["timeouts"]["total"], "10s");
+}
+
+#[test]
+fn faults_are_told_in_place_of_a_config() {
+    let folder = folder(&[("gateway.yaml", "version: 1\nlisteners: []\nrotues: []\n")]);
+
+    let stderr = "gateway.yaml:3:1  rotues: unknown key `rotues`, did you mean `routes`?\n";
+    assert_prints(&folder, &["config", "show"], 2, "", stderr);
+}
+
+/// A gateway in the process of the test, and the name of its admin address.
+fn running() -> (Gate, String) {
+    let gate = Gate::yaml(&format!("{MAIN}{ROUTES}").replace("{env: ADMIN_TOKEN}", "hunter3"));
+    let folder = gate.config_path().parent().expect("it is in a folder").to_owned();
+    (gate, format!("unix:{}", folder.join("admin.sock").display()))
+}
+
+#[test]
+fn a_running_gateway_shows_the_same_as_its_file() {
+    let (gate, at) = running();
+    let folder = gate.config_path().parent().expect("it is in a folder").to_owned();
+
+    for format in ["yaml", "json"] {
+        let offline =
+            gateway(&folder, &["config", "show", "-c", "gateway.yaml", "--format", format]);
+        let live = gateway(&folder, &["config", "show", "--at", &at, "--format", format]);
+
+        assert_eq!((offline.status.code(), text(&offline.stderr).as_str()), (Some(0), ""));
+        assert!(offline.stdout.len() > 1000, "{}", text(&offline.stdout));
+        assert_eq!(text(&live.stdout), text(&offline.stdout), "{}", text(&live.stderr));
+    }
+}
+
+#[test]
+fn whoever_is_not_there_shows_nothing() {
+    let folder = folder(&[]);
+
+    let output = gateway(folder.path(), &["config", "show", "--at", "unix:none.sock"]);
+
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("none.sock"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn every_config_that_is_handed_out_means_the_same_when_what_is_shown_of_it_is_read() {
+    let conf = gateway_tests::docs::repository().join("conf");
+    let examples = fs::read_dir(conf.join("examples")).expect("it is there");
+    let examples = examples.flatten().map(|entry| entry.path());
+    let mut seen = 0;
+    for path in examples.chain([conf.join("gateway.yaml")]) {
+        let load = |builder: gateway_core::GatewayBuilder| {
+            let checked = builder.plugins(gateway_plugins::all()).check();
+            let checked = checked.unwrap_or_else(|faults| panic!("{}:\n{faults}", path.display()));
+            checked.loaded.config.redacted_json()
+        };
+        let config = load(gateway_core::Gateway::builder().config_file(&path));
+        let mut text = shown_yaml(&shown(config.clone())).expect("it can be shown");
+        // Two consumers cannot have the same key.
+        for number in 0..text.matches("\"***\"").count() {
+            text = text.replacen("\"***\"", &format!("secret-{number}"), 1);
+        }
+
+        let read = load(gateway_core::Gateway::builder().config_text(&text));
+
+        assert_eq!(read, config, "{}:\n{text}", path.display());
+        seen += 1;
+    }
+    assert!(seen > 10, "only {seen} were seen");
 }
 
 const UGLY: &str =
