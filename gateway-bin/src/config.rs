@@ -1,13 +1,17 @@
-//! `gateway config`: configs as they take effect, those that a running gateway has accepted, and the way back to one
-//! of them.
+//! `gateway config`: configs as they take effect, what differs between two, those that a running gateway has
+//! accepted, and the way back to one of them.
 
 use std::io::{Write, stdout};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand, ValueEnum};
-use gateway_core::config::{AdminAddress, Faults, LoadOptions, Loaded, load, shown, shown_yaml};
+use gateway_core::config::{
+    AdminAddress, Difference, Faults, LoadOptions, Loaded, diff, diff_read_out, load, shown,
+    shown_yaml,
+};
+use gateway_core::{EXIT_CONFIG, EXIT_FAILED};
 use http::StatusCode;
 use serde_json::Value;
 
@@ -34,6 +38,23 @@ enum Call {
         /// How to print
         #[arg(long, value_enum, default_value_t = Notation::Yaml)]
         format: Notation,
+    },
+    /// Tell what differs between two configs by meaning, and what of it needs a restart
+    Diff {
+        /// A config file
+        a: PathBuf,
+        /// The one that would follow it
+        #[arg(required_unless_present = "at")]
+        b: Option<PathBuf>,
+        /// Compare the config of the running gateway at this admin address with the file, which would follow it
+        #[arg(long, value_name = "ADDRESS", conflicts_with = "b")]
+        at: Option<AdminAddress>,
+        /// Exit with 1 where they differ
+        #[arg(long)]
+        exit_code: bool,
+        /// How to print
+        #[arg(long, value_enum, default_value_t = Format::Text)]
+        format: Format,
     },
     /// List the configs that were accepted, the latest first
     History {
@@ -64,6 +85,17 @@ impl ConfigCall {
     pub(crate) fn run(&self) -> Result<ExitCode> {
         match &self.call {
             Call::Show { config, at, format } => show(&config.config, at.as_ref(), *format),
+            Call::Diff { a, b, at, exit_code, format } => {
+                let Some(difference) = compare(a, b.as_deref(), at.as_ref())? else {
+                    return Ok(ExitCode::from(EXIT_CONFIG));
+                };
+                match format {
+                    Format::Json => writeln!(stdout(), "{:#}", serde_json::to_value(&difference)?)?,
+                    Format::Text => writeln!(stdout(), "{difference}")?,
+                }
+                let differ = *exit_code && !difference.changes.is_empty();
+                Ok(if differ { ExitCode::from(EXIT_FAILED) } else { ExitCode::SUCCESS })
+            }
             Call::History { admin, format } => history(admin, *format),
             Call::Rollback { entry, admin } => rollback(*entry, admin),
         }
@@ -81,6 +113,23 @@ fn show(config: &Path, at: Option<&AdminAddress>, format: Notation) -> Result<Ex
         Notation::Yaml => write!(stdout(), "{}", shown_yaml(&shown)?)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What differs; `None` where faults of either are printed.
+fn compare(a: &Path, b: Option<&Path>, at: Option<&AdminAddress>) -> Result<Option<Difference>> {
+    if let Some(address) = at {
+        let next = read(a)?;
+        return Ok(Some(diff_read_out(&in_force(address)?, &next)));
+    }
+    match (read(a), read(b.unwrap_or(a))) {
+        (Ok(a), Ok(b)) => Ok(Some(diff(&a, &b))),
+        (a, b) => {
+            for faults in [a.err(), b.err()].into_iter().flatten() {
+                eprintln!("{faults}");
+            }
+            Ok(None)
+        }
+    }
 }
 
 fn read(path: &Path) -> Result<Loaded, Faults> {

@@ -44,7 +44,7 @@ enum Command {
     Check(check::Check),
     /// Tell a running gateway to read its config again
     Reload(reload::Reload),
-    /// Show a config as it takes effect, list those that a running gateway has accepted, go back to one of them
+    /// Show a config as it takes effect, compare two, list those that were accepted, go back to one of them
     Config(config::ConfigCall),
     /// Have a process of the program as it is now take over from a running gateway
     Upgrade(upgrade::Upgrade),

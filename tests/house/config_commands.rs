@@ -1,4 +1,4 @@
-//! The commands that read and lay out configs without serving them: `config show`, `fmt`.
+//! The commands that read and lay out configs without serving them: `config show`, `config diff`, `fmt`.
 
 use std::fs;
 use std::io::Write;
@@ -161,6 +161,86 @@ fn every_config_that_is_handed_out_means_the_same_when_what_is_shown_of_it_is_re
         seen += 1;
     }
     assert!(seen > 10, "only {seen} were seen");
+}
+
+#[test]
+fn two_configs_are_compared_by_meaning() {
+    let folder = files();
+    let routes = ROUTES.replace("10s", "5s").replace("hunter2", "hunter3");
+    let whole = format!("{}{routes}", MAIN.replace("include: [\"routes.d/*.yaml\"]\n", ""));
+    let next = whole.replace("\"off\"", "stdout").replace("hunter2", "other");
+    fs::write(folder.path().join("next.yaml"), &next).expect("it can be written");
+    fs::write(folder.path().join("restart.yaml"), format!("{next}server: {{connections: 3}}\n"))
+        .expect("it can be written");
+
+    let told = "\
+changed  access_log.output: off -> stdout
+added    consumers[app].keys: ***
+removed  consumers[app].keys: ***
+changed  routes[users].plugins[headers].options.request.set.x-api-token: another secret
+changed  routes[users].timeouts.total: 10s -> 5s
+5 changes, none needs a restart
+";
+    assert_prints(&folder, &["config", "diff", "gateway.yaml", "next.yaml"], 0, told, "");
+    let code = ["config", "diff", "--exit-code", "gateway.yaml", "next.yaml"];
+    assert_prints(&folder, &code, 1, told, "");
+    let same = ["config", "diff", "--exit-code", "next.yaml", "next.yaml"];
+    assert_prints(&folder, &same, 0, "no difference\n", "");
+    let told = "changed  server.connections: 100000 -> 3  (needs a restart)\n1 change, which needs a restart\n";
+    assert_prints(&folder, &["config", "diff", "next.yaml", "restart.yaml"], 0, told, "");
+
+    let json = gateway(
+        folder.path(),
+        &["config", "diff", "next.yaml", "restart.yaml", "--format", "json"],
+    );
+    let json: serde_json::Value = serde_json::from_slice(&json.stdout).expect("it is JSON");
+    assert_eq!(
+        json,
+        serde_json::json!({
+            "changes": [{
+                "kind": "changed", "path": "server.connections", "before": 100000, "after": 3,
+                "needs_restart": true,
+            }],
+            "secrets_compared": true,
+        })
+    );
+}
+
+#[test]
+fn faults_of_both_files_are_told_with_their_names() {
+    let folder = folder(&[("a.yaml", "version: 2\n"), ("b.yaml", "version: 1\nx: [\n")]);
+
+    let output = gateway(folder.path(), &["config", "diff", "a.yaml", "b.yaml"]);
+
+    let told = text(&output.stderr);
+    assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(2), ""));
+    assert!(
+        told.contains("a.yaml:1:10  version: ") && told.contains("b.yaml:3:1  not YAML"),
+        "{told}"
+    );
+    let one = gateway(folder.path(), &["config", "diff", "a.yaml"]);
+    assert_eq!(one.status.code(), Some(2), "{}", text(&one.stderr));
+}
+
+#[test]
+fn a_running_gateway_is_compared_with_what_would_follow() {
+    let (gate, at) = running();
+    let folder = gate.config_path().parent().expect("it is in a folder").to_owned();
+    let written = fs::read_to_string(gate.config_path()).expect("it is there");
+    let next = written.replace("10s", "5s").replace("hunter", "other");
+    fs::write(folder.join("next.yaml"), next).expect("it can be written");
+
+    let same = gateway(&folder, &["config", "diff", "gateway.yaml", "--at", &at, "--exit-code"]);
+    let other = gateway(&folder, &["config", "diff", "next.yaml", "--at", &at, "--exit-code"]);
+
+    let blind = "secrets that are written as text were not compared: a gateway tells none\n";
+    assert_eq!(text(&same.stdout), format!("{blind}no difference\n"), "{}", text(&same.stderr));
+    assert_eq!(same.status.code(), Some(0));
+    let change = "changed  routes[users].timeouts.total: 10s -> 5s\n";
+    assert_eq!(
+        (text(&other.stdout), other.status.code()),
+        (format!("{change}{blind}1 change, which needs no restart\n"), Some(1))
+    );
 }
 
 const UGLY: &str =

@@ -356,7 +356,7 @@ impl<'a> Load<'a> {
 }
 
 /// Adds an included file's lists to the main file's.
-fn append(root: &mut Value, mut fragment: Value) {
+pub(super) fn append(root: &mut Value, mut fragment: Value) {
     let Some(root) = root.as_mapping_mut() else {
         return;
     };

@@ -7,6 +7,11 @@ type Differs = fn(&Config, &Config) -> bool;
 
 const PARTS: [(&str, Differs); 2] = [("server", |a, b| a.server != b.server), ("admin", admin)];
 
+/// Whether a change below this key of the document needs a restart.
+pub(super) fn needs_restart(key: &str) -> bool {
+    PARTS.iter().any(|(part, _)| *part == key)
+}
+
 /// The keys of the document whose changes between the two need a restart.
 pub(crate) fn restarting(running: &Config, next: &Config) -> impl Iterator<Item = &'static str> {
     PARTS.iter().filter(|(_, differs)| differs(running, next)).map(|(part, _)| *part)

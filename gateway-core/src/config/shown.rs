@@ -52,7 +52,7 @@ fn strip(table: &str, value: &mut Json) {
 }
 
 /// Whether leaving a key out of a table says the same.
-fn is_unset(table: &str, key: &str, value: &Json) -> bool {
+pub(super) fn is_unset(table: &str, key: &str, value: &Json) -> bool {
     match value {
         Json::Null => !TELLING.contains(&(table, key)),
         Json::Array(items) => items.is_empty() && !TELLING.contains(&(table, key)),
