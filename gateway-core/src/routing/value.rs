@@ -57,7 +57,9 @@ impl ValueTest {
             Self::Prefix(prefix) => value.starts_with(&**prefix),
             Self::Regex(pattern) => pattern.regex().is_match(value),
             Self::Range(min, max) => {
-                value.parse().is_ok_and(|number: i64| (*min..=*max).contains(&number))
+                // `parse` alone would take `+1`.
+                !value.starts_with('+')
+                    && value.parse().is_ok_and(|number: i64| (*min..=*max).contains(&number))
             }
         }
     }
@@ -125,7 +127,7 @@ mod tests {
             (
                 "{range: {min: 2, max: 4}}",
                 &[Some("2"), Some("4")],
-                &[None, Some("1"), Some("5"), Some("3x")],
+                &[None, Some("1"), Some("5"), Some("3x"), Some("+3")],
             ),
             (
                 "{range: {min: -1}}",

@@ -26,7 +26,8 @@
 //!
 //! - **No ties.** Two routes that this table does not tell apart and that one request could match
 //!   are refused by `check`, with both names; a `priority` decides. What cannot match the same
-//!   request needs none: `x-version: "1"` beside `x-version: "2"`, GET beside POST.
+//!   request needs none: `x-version: "1"` beside `x-version: "2"`, GET beside POST. Of two regular
+//!   expressions of one length that may match the same, no later row decides.
 //! - **Falling through.** A route that fails in one respect does not hide a less specific one: a
 //!   `/health` without hosts serves every host that has no `/health` of its own, and `POST /a/b`
 //!   reaches `/` when `/a` takes GET alone. This is the reading of the Kubernetes Gateway API.
