@@ -14,7 +14,6 @@ use super::failure::Progress;
 use super::response::is_bodiless;
 use crate::action::ReplyPlan;
 use crate::plugin::{Facts, Reply};
-
 use crate::telemetry::StatusSource;
 
 /// A request body up to this size is read to its end before an answer that does not need it, so

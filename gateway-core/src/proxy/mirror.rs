@@ -30,7 +30,11 @@ impl Open {
             Mirroring::Comparing(_) | Mirroring::None => return,
             Mirroring::Undecided => {}
         }
-        let copy = mirror.begin(head, rand::random()).filter(|_| self.upgrade.is_none());
+        let copy = match self.upgrade {
+            None => mirror.begin(head, rand::random()),
+            // What follows is no request.
+            Some(_) => None,
+        };
         self.mirroring = copy.map_or(Mirroring::None, Mirroring::Copying);
         if is_bodiless {
             self.send_copy();

@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, StatusCode, Uri, Version, header};
+use http::{HeaderMap, Request, Response, StatusCode, Uri, Version, header};
 use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use pingora_http::RequestHeader;
@@ -44,6 +45,15 @@ pub(crate) struct Returned {
 enum Sender {
     Http1(http1::SendRequest<Full<Bytes>>),
     Http2(http2::SendRequest<Full<Bytes>>),
+}
+
+impl Returned {
+    async fn read(answer: Response<Incoming>, longest: usize) -> Self {
+        let (parts, body) = answer.into_parts();
+        let body = Limited::new(body, longest).collect().await.ok();
+        let body = body.map(http_body_util::Collected::to_bytes);
+        Self { status: parts.status, headers: parts.headers, body }
+    }
 }
 
 impl Copies {
@@ -92,19 +102,14 @@ impl Copies {
                     answer = sender.try_send_request(unsent).await;
                 }
                 let answer = answer.map_err(hyper::client::conn::TrySendError::into_error);
-                let (parts, body) = answer.map_err(words)?.into_parts();
-                let body = Limited::new(body, longest).collect().await.ok();
-                let body = body.map(http_body_util::Collected::to_bytes);
-                if body.is_some() {
+                let returned = Returned::read(answer.map_err(words)?, longest).await;
+                if returned.body.is_some() {
                     self.keep(address, sender);
                 }
-                return Ok(Returned { status: parts.status, headers: parts.headers, body });
+                return Ok(returned);
             }
         };
-        let (parts, body) = answer.into_parts();
-        let body = Limited::new(body, longest).collect().await.ok();
-        let body = body.map(http_body_util::Collected::to_bytes);
-        Ok(Returned { status: parts.status, headers: parts.headers, body })
+        Ok(Returned::read(answer, longest).await)
     }
 
     fn request(&self, head: &RequestHeader, body: Bytes) -> Result<Request<Full<Bytes>>, String> {
