@@ -21,7 +21,7 @@ fn index(specs: &[Spec]) -> Page {
         vec![link, format!("{:?}", spec.class).to_lowercase(), first]
     });
     let text = format!(
-        "# Plugins\n\nOrder is the order of listing: gateway-wide, then listener, then route; responses \
+        "# Plugins\n\nOrder is the order of listing: gateway-wide, then listener, then group, then route; responses \
          pass in reverse. A route's plugin takes the place of an outer one of the same kind and name; \
          `disable: [name]` removes one. `gateway routes` prints each route's chain.\n\n{}",
         table(&["kind", "class", "what it does"], rows)
