@@ -197,3 +197,23 @@ fn breakers_retries_and_health_count_statuses_of_grpc() {
         "gateway_upstream_ejections_total{reason=\"consecutive_failures\",upstream=\"origin\"}";
     eventually("it is ejected", || ejecting.gate.metric(ejected) == 1.0);
 }
+
+#[test]
+fn copies_of_calls_are_compared_by_the_status_in_their_trailers() {
+    let house = house("", "", ", mirror: {upstream: origin, compare: {}}");
+    let compared = |outcome: &str, count: f64| {
+        let labels = format!("{{outcome=\"{outcome}\",route=\"all\"}}");
+        house.gate.await_metric(&format!("gateway_mirror_comparisons_total{labels}"), count);
+    };
+
+    assert_eq!(house.status("Echo 5 hello"), "OK");
+    compared("same", 1.0);
+    assert_eq!(house.status("Late5"), "NOT_FOUND");
+    compared("same", 2.0);
+    assert_eq!(house.status("Fail5"), "NOT_FOUND");
+    compared("same", 3.0);
+    // One of the two calls, whichever comes first.
+    house.status("Once5");
+    compared("status", 1.0);
+    assert_eq!(house.tell("seen"), "8");
+}

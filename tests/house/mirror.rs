@@ -1,6 +1,7 @@
 //! Copies of requests for another upstream: what they are, what is compared, and that nobody feels them.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::net::TcpListener;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use gateway_tests::{Gate, Origin, eventually};
@@ -162,6 +163,71 @@ fn copies_are_bounded_in_number_and_in_size() {
     (0..10).for_each(|_| post(8));
 
     gate.await_metric(&copies("full"), 7.0);
+}
+
+#[test]
+fn uploads_that_last_do_not_keep_others_from_being_copied() {
+    let (origin, next) = (Origin::saying("one"), Origin::saying("two"));
+    let gate = gate(&origin, next.address(), "in_flight: 2, body_bytes: 8");
+    let head = "POST /api HTTP/1.1\r\nHost: a\r\nContent-Length: 8\r\n\r\n";
+    let mut slow: Vec<_> = (0..3).map(|_| gate.client()).collect();
+    for client in &mut slow {
+        client.send(format!("{head}abcd"));
+    }
+    eventually("they are on their way", || origin.connections() == 3);
+
+    assert_eq!(gate.get("/api").text(), "one");
+    gate.await_metric(&copies("answered"), 1.0);
+
+    drop(slow);
+    gate.await_metric(&copies("incomplete"), 3.0);
+}
+
+#[test]
+fn an_answer_to_a_copy_that_breaks_off_is_a_failure_and_one_that_is_too_long_is_not_compared() {
+    let origin = Origin::saying("one");
+    let broken = Origin::scripted(|exchange| {
+        exchange.write("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc")?;
+        exchange.close()
+    });
+    let long = Origin::saying("much longer than eight bytes");
+    for (next, outcome) in [(&broken, "failed"), (&long, "answered")] {
+        let gate = gate(&origin, next.address(), "body_bytes: 8, compare: {headers: []}");
+        assert_eq!(gate.get("/api").text(), "one");
+        gate.await_metric(&copies(outcome), 1.0);
+        if outcome == "answered" {
+            gate.await_metric(&comparisons("skipped"), 1.0);
+        }
+    }
+}
+
+#[test]
+fn a_connection_of_http_2_that_is_silent_is_left() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let (told, accepted) = mpsc::channel();
+    std::thread::spawn(move || {
+        // They are kept, and never read.
+        listener.incoming().for_each(|connection| drop(told.send(connection)));
+    });
+    let origin = Origin::saying("one");
+    let gate = Gate::yaml(&format!(
+        "version: 1\nserver: {{workers: 1}}\naccess_log: {{output: \"off\"}}\nadmin: {{address: \"127.0.0.1:0\"}}\n\
+         listeners: [{{name: public, address: \"127.0.0.1:0\"}}]\n\
+         upstreams:\n  - {{name: users, endpoints: [\"{}\"]}}\n  \
+         - {{name: next, endpoints: [\"{address}\"], protocol: http2}}\n\
+         routes:\n  - {{name: r, upstream: users, mirror: {{upstream: next, timeout: 200ms}}}}\n",
+        origin.address(),
+    ));
+
+    let mut kept = Vec::new();
+    for count in 1..=2 {
+        assert_eq!(gate.get("/").text(), "one");
+        gate.await_metric(&copies("timeout"), f64::from(count));
+        kept.extend(accepted.try_iter());
+    }
+
+    assert_eq!(kept.len(), 2);
 }
 
 #[test]

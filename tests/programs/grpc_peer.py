@@ -13,7 +13,7 @@
 
 Methods of the service test.Test: Echo, Collect (stream in), Spread (stream out), Chat (both), Sleep (as many seconds as
 the message says), Turns (stream out: one message, and another once Next is called), Next, FailN (with the status N,
-without a message), LateN (the same behind a message).
+without a message), LateN (the same behind a message), OnceN (the same for one call, and the message alone for others).
 """
 
 import sys
@@ -49,6 +49,7 @@ def told(context):
 
 class Service(grpc.GenericRpcHandler):
     turn = threading.Event()
+    first = True
 
     def service(self, call):
         name = call.method.rpartition("/")[2]
@@ -74,6 +75,10 @@ class Service(grpc.GenericRpcHandler):
         if name.startswith("Late"):
             return grpc.unary_stream_rpc_method_handler(
                 lambda message, context: self.late(int(name[4:]), message, context)
+            )
+        if name.startswith("Once"):
+            return grpc.unary_stream_rpc_method_handler(
+                lambda message, context: self.once(int(name[4:]), message, context)
             )
         return None
 
@@ -120,6 +125,14 @@ class Service(grpc.GenericRpcHandler):
         count()
         yield message
         context.abort(CODES[code], "too late")
+
+    def once(self, code, message, context):
+        count()
+        with lock:
+            first, self.first = self.first, False
+        yield message
+        if first:
+            context.abort(CODES[code], "too late")
 
 
 def channel(target, ca=None, **more):

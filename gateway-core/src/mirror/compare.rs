@@ -1,6 +1,6 @@
 //! Whether two answers are the same, but for what is expected to differ.
 
-use http::{HeaderMap, HeaderName, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde_json::Value;
 
 use crate::config::{CompareConfig, ConfigPath};
@@ -23,12 +23,25 @@ enum Step {
     Every,
 }
 
-/// Two answers, the original's first. A body is missing where it is too long.
-pub(crate) struct Answers<'a> {
-    pub(crate) statuses: [StatusCode; 2],
-    pub(crate) headers: [&'a HeaderMap; 2],
-    pub(crate) bodies: [Option<&'a [u8]>; 2],
+/// An answer as it is compared.
+#[derive(Clone, Copy)]
+pub(super) struct Answer<'a> {
+    pub(super) status: StatusCode,
+    pub(super) headers: &'a HeaderMap,
+    /// `None` where it is too long.
+    pub(super) body: Option<&'a [u8]>,
+    pub(super) trailers: &'a HeaderMap,
 }
+
+impl Answer<'_> {
+    /// The values of a field, wherever it stands: gRPC says how a call ended in trailers or, of one without messages, in
+    /// the head.
+    fn field(&self, name: &HeaderName) -> impl Iterator<Item = &HeaderValue> {
+        self.headers.get_all(name).iter().chain(self.trailers.get_all(name))
+    }
+}
+
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 impl Comparison {
     pub(super) fn new(config: &CompareConfig, wrong: &mut Vec<(ConfigPath, String)>) -> Self {
@@ -56,24 +69,24 @@ impl Comparison {
     }
 
     /// The first difference, and where it is. What stands there is not told: it may be anybody's.
-    pub(super) fn of(&self, answers: &Answers<'_>) -> (Compared, Option<String>) {
-        let [one, two] = answers.statuses;
-        if one != two {
-            return (
-                Compared::Status,
-                Some(format!("status {}, not {}", two.as_u16(), one.as_u16())),
-            );
+    pub(super) fn of(&self, original: Answer<'_>, copy: Answer<'_>) -> (Compared, Option<String>) {
+        if original.status != copy.status {
+            let [one, two] = [original, copy].map(|answer| answer.status.as_u16());
+            return (Compared::Status, Some(format!("status {two}, not {one}")));
         }
-        for name in &self.headers {
-            let [one, two] = answers.headers.map(|headers| headers.get_all(name));
-            if one != two {
-                return (Compared::Header, Some(format!("header {name}")));
-            }
+        let is_other = |name: &HeaderName| !original.field(name).eq(copy.field(name));
+        if is_other(&GRPC_STATUS) {
+            return (Compared::Status, Some("grpc-status".to_owned()));
+        }
+        if let Some(name) = self.headers.iter().find(|name| is_other(name)) {
+            return (Compared::Header, Some(format!("header {name}")));
         }
         if !self.body {
             return (Compared::Same, None);
         }
-        let [Some(one), Some(two)] = answers.bodies else { return (Compared::Skipped, None) };
+        let (Some(one), Some(two)) = (original.body, copy.body) else {
+            return (Compared::Skipped, None);
+        };
         if one == two {
             return (Compared::Same, None);
         }
@@ -196,14 +209,14 @@ mod tests {
         comparison
     }
 
+    fn answer<'a>(fields: &'a [HeaderMap; 2], body: Option<&'a str>) -> Answer<'a> {
+        let [headers, trailers] = fields;
+        Answer { status: StatusCode::OK, headers, body: body.map(str::as_bytes), trailers }
+    }
+
     fn compare(yaml: &str, one: &str, two: &str) -> Option<String> {
-        let headers = HeaderMap::new();
-        let answers = Answers {
-            statuses: [StatusCode::OK; 2],
-            headers: [&headers; 2],
-            bodies: [Some(one.as_bytes()), Some(two.as_bytes())],
-        };
-        comparison(yaml).of(&answers).1
+        let fields = Default::default();
+        comparison(yaml).of(answer(&fields, Some(one)), answer(&fields, Some(two))).1
     }
 
     #[test]
@@ -241,22 +254,35 @@ mod tests {
 
     #[test]
     fn statuses_and_headers_go_before_bodies() {
-        let mut headers = [HeaderMap::new(), HeaderMap::new()];
-        headers[1].insert("x-v", "1".parse().unwrap());
-        let answers = |statuses| Answers {
-            statuses,
-            headers: [&headers[0], &headers[1]],
-            bodies: [None, Some(b"")],
-        };
-        let (ok, failed) = (StatusCode::OK, StatusCode::BAD_GATEWAY);
+        let fields: [HeaderMap; 2] = Default::default();
+        let mut more = fields.clone();
+        more[0].insert("x-v", "1".parse().unwrap());
+        let (one, two) = (answer(&fields, None), answer(&more, Some("")));
 
         let by_header = comparison("{headers: [X-V]}");
-        assert_eq!(by_header.of(&answers([ok, ok])), (Compared::Header, Some("header x-v".into())));
+        assert_eq!(by_header.of(one, two), (Compared::Header, Some("header x-v".into())));
         let by_default = comparison("{}");
-        assert_eq!(by_default.of(&answers([ok, ok])), (Compared::Skipped, None));
+        assert_eq!(by_default.of(one, two), (Compared::Skipped, None));
         assert_eq!(
-            by_default.of(&answers([ok, failed])),
+            by_default.of(one, Answer { status: StatusCode::BAD_GATEWAY, ..two }),
             (Compared::Status, Some("status 502, not 200".into()))
         );
+    }
+
+    #[test]
+    fn a_call_of_grpc_has_its_status_in_the_trailers_or_in_the_head() {
+        let said = |status: &str, place: usize| {
+            let mut fields: [HeaderMap; 2] = Default::default();
+            fields[place].insert("grpc-status", status.parse().unwrap());
+            fields
+        };
+        let of = |one: &[HeaderMap; 2], two: &[HeaderMap; 2]| {
+            comparison("{}").of(answer(one, Some("")), answer(two, Some(""))).0
+        };
+
+        assert_eq!(of(&said("0", 1), &said("0", 1)), Compared::Same);
+        assert_eq!(of(&said("5", 0), &said("5", 1)), Compared::Same);
+        assert_eq!(of(&said("0", 1), &said("5", 1)), Compared::Status);
+        assert_eq!(of(&said("0", 1), &Default::default()), Compared::Status);
     }
 }

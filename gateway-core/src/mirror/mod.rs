@@ -1,28 +1,31 @@
 //! Copies of requests for another upstream. They neither delay nor fail what they are copies of: a copy is sent by a task of
 //! its own, once the request's body has passed by.
 
+mod budget;
 mod compare;
+mod original;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, StatusCode};
-use pingora_http::{RequestHeader, ResponseHeader};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use pingora_http::RequestHeader;
+use tokio::sync::{Semaphore, oneshot};
 
 use crate::config::{ConfigPath, MirrorConfig};
 use crate::telemetry::{Compared, Copied, RouteMetrics};
-use crate::upstream::{Copies, Returned, Upstream};
+use crate::upstream::{Copies, Upstream};
 
-pub(crate) use compare::{Answers, Comparison};
+use budget::{Budget, Held};
+pub(crate) use compare::Comparison;
+pub(crate) use original::Original;
+use original::Seen;
 
 /// A route's mirror, ready to copy.
 pub(crate) struct Mirror {
     route: Arc<str>,
     share: f64,
     in_flight: Arc<Semaphore>,
-    longest: usize,
+    budget: Arc<Budget>,
     timeout: Duration,
     comparison: Option<Comparison>,
     copies: Copies,
@@ -37,11 +40,12 @@ impl Mirror {
         metrics: Arc<RouteMetrics>,
         wrong: &mut Vec<(ConfigPath, String)>,
     ) -> Self {
+        let longest = usize::try_from(config.body_bytes.0).unwrap_or(usize::MAX);
         Self {
             route,
             share: config.share.fraction(),
             in_flight: Arc::new(Semaphore::new(config.in_flight)),
-            longest: usize::try_from(config.body_bytes.0).unwrap_or(usize::MAX),
+            budget: Budget::new(config.in_flight, longest),
             timeout: config.timeout.into(),
             comparison: config.compare.as_ref().map(|compare| Comparison::new(compare, wrong)),
             copies: Copies::new(upstream),
@@ -59,16 +63,7 @@ impl Mirror {
         if random >= self.share {
             return None;
         }
-        let Ok(permit) = self.in_flight.clone().try_acquire_owned() else {
-            self.metrics.copied(Copied::Full);
-            return None;
-        };
-        Some(Box::new(Copy {
-            mirror: self.clone(),
-            head: head.clone(),
-            body: BytesMut::new(),
-            permit,
-        }))
+        Some(Box::new(Copy { mirror: self.clone(), head: head.clone(), body: self.budget.body() }))
     }
 }
 
@@ -76,8 +71,7 @@ impl Mirror {
 pub(crate) struct Copy {
     mirror: Arc<Mirror>,
     head: RequestHeader,
-    body: BytesMut,
-    permit: OwnedSemaphorePermit,
+    body: Held,
 }
 
 impl Copy {
@@ -88,26 +82,40 @@ impl Copy {
 
     /// Takes a piece of the body along. `None` where that is too long to be copied.
     pub(crate) fn take(mut self: Box<Self>, piece: &[u8]) -> Option<Box<Self>> {
-        if self.body.len() + piece.len() > self.mirror.longest {
-            self.mirror.metrics.copied(Copied::TooLarge);
+        if let Err(outcome) = self.body.push(piece) {
+            self.mirror.metrics.copied(outcome);
             return None;
         }
-        self.body.extend_from_slice(piece);
         Some(self)
+    }
+
+    /// The request ended before its body had: there is nothing to send.
+    pub(crate) fn abandon(self: Box<Self>) {
+        self.mirror.metrics.copied(Copied::Incomplete);
     }
 
     /// The request is complete: sends the copy. What is returned is to be shown the answer to the request itself, where
     /// that is compared.
     pub(crate) fn send(self: Box<Self>) -> Option<Box<Original>> {
-        let Self { mirror, head, body, permit } = *self;
-        let (shown, original) = oneshot::channel();
-        let observed = mirror.comparison.is_some().then(|| {
-            Box::new(Original { seen: None, longest: mirror.longest, shown: Some(shown) })
-        });
+        let Self { mirror, head, mut body } = *self;
+        // Here and not at the head: many slow uploads would keep copies from being made.
+        let Ok(permit) = mirror.in_flight.clone().try_acquire_owned() else {
+            mirror.metrics.copied(Copied::Full);
+            return None;
+        };
+        let (original, seen) = match mirror.comparison {
+            Some(_) => Some(Original::new(mirror.budget.clone())).unzip(),
+            None => (None, None),
+        };
         tokio::spawn(async move {
-            let _permit = permit;
-            let exchange = mirror.copies.send(&head, body.freeze(), mirror.longest);
-            match tokio::time::timeout(mirror.timeout, exchange).await {
+            let returned = {
+                let _permit = permit;
+                let longest = mirror.budget.longest();
+                let exchange = mirror.copies.send(&head, body.take(), longest);
+                tokio::time::timeout(mirror.timeout, exchange).await
+            };
+            drop(body);
+            match returned {
                 Err(_) => mirror.metrics.copied(Copied::Timeout),
                 Ok(Err(error)) => {
                     tracing::debug!(route = &*mirror.route, error, "a copy was not answered");
@@ -115,19 +123,25 @@ impl Copy {
                 }
                 Ok(Ok(returned)) => {
                     mirror.metrics.copied(Copied::Answered);
-                    mirror.compare(returned, original).await;
+                    let Some(seen) = seen else { return };
+                    let mut held = mirror.budget.body();
+                    let whole = returned.body.filter(|body| held.push(body).is_ok());
+                    let copy = Seen {
+                        status: returned.status,
+                        headers: returned.headers,
+                        body: whole.map(|_| held),
+                        trailers: returned.trailers,
+                    };
+                    mirror.compare(copy, seen).await;
                 }
             }
         });
-        observed
+        original
     }
 }
 
 impl Mirror {
-    async fn compare(self: &Arc<Self>, copy: Returned, original: oneshot::Receiver<Seen>) {
-        if self.comparison.is_none() {
-            return;
-        }
+    async fn compare(self: &Arc<Self>, copy: Seen, original: oneshot::Receiver<Seen>) {
         let original = match tokio::time::timeout(self.timeout, original).await {
             Ok(Ok(original)) => original,
             // It failed, or has not ended.
@@ -141,14 +155,9 @@ impl Mirror {
         }
     }
 
-    fn judge(&self, original: &Seen, copy: &Returned) {
+    fn judge(&self, original: &Seen, copy: &Seen) {
         let Some(comparison) = &self.comparison else { return };
-        let answers = Answers {
-            statuses: [original.status, copy.status],
-            headers: [&original.headers, &copy.headers],
-            bodies: [original.body.as_deref(), copy.body.as_deref()],
-        };
-        let (outcome, difference) = comparison.of(&answers);
+        let (outcome, difference) = comparison.of(original.answer(), copy.answer());
         self.metrics.compared(outcome);
         if let Some(difference) = difference.filter(|_| comparison.logs(rand::random())) {
             let upstream = self.copies.upstream().name();
@@ -158,56 +167,6 @@ impl Mirror {
                 difference,
                 "a copy was answered otherwise"
             );
-        }
-    }
-}
-
-/// The answer to a request that was copied, as it passes by.
-pub(crate) struct Original {
-    seen: Option<Growing>,
-    longest: usize,
-    shown: Option<oneshot::Sender<Seen>>,
-}
-
-struct Growing {
-    status: StatusCode,
-    headers: HeaderMap,
-    /// `None` once it is too long to be compared.
-    body: Option<BytesMut>,
-}
-
-/// The whole of it.
-struct Seen {
-    status: StatusCode,
-    headers: HeaderMap,
-    body: Option<Bytes>,
-}
-
-impl Original {
-    /// Its head has arrived; the last one counts.
-    pub(crate) fn head(&mut self, head: &ResponseHeader) {
-        let (status, headers) = (head.status, head.headers.clone());
-        self.seen = Some(Growing { status, headers, body: Some(BytesMut::new()) });
-    }
-
-    pub(crate) fn piece(&mut self, piece: &[u8]) {
-        if self.shown.as_ref().is_none_or(oneshot::Sender::is_closed) {
-            // The copy has failed: there is nobody to show it to.
-            self.seen = None;
-        }
-        let Some(seen) = &mut self.seen else { return };
-        seen.body = seen.body.take().filter(|body| body.len() + piece.len() <= self.longest);
-        if let Some(body) = &mut seen.body {
-            body.extend_from_slice(piece);
-        }
-    }
-
-    /// It has ended well.
-    pub(crate) fn end(&mut self) {
-        if let (Some(seen), Some(shown)) = (self.seen.take(), self.shown.take()) {
-            let body = seen.body.map(BytesMut::freeze);
-            // Whoever would compare it may have given up.
-            let _ = shown.send(Seen { status: seen.status, headers: seen.headers, body });
         }
     }
 }

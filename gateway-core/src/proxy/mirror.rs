@@ -1,6 +1,7 @@
 //! What passes by of a request whose route has a mirror.
 
 use bytes::Bytes;
+use http::HeaderMap;
 use pingora_http::{RequestHeader, ResponseHeader};
 
 use super::exchange::Open;
@@ -70,13 +71,25 @@ impl Open {
     }
 
     /// A piece of its body, as the endpoint sent it.
-    pub(super) fn mirrored_body(&mut self, piece: Option<&Bytes>, ends: bool) {
-        let Mirroring::Comparing(original) = &mut self.mirroring else { return };
-        if let Some(piece) = piece {
+    pub(super) fn mirrored_body(&mut self, piece: Option<&Bytes>) {
+        if let (Mirroring::Comparing(original), Some(piece)) = (&mut self.mirroring, piece) {
             original.piece(piece);
         }
-        if ends {
-            original.end();
+    }
+
+    /// Its trailers, as the endpoint sent them.
+    pub(super) fn mirrored_trailers(&mut self, trailers: &HeaderMap) {
+        if let Mirroring::Comparing(original) = &mut self.mirroring {
+            original.trailers(trailers);
+        }
+    }
+
+    /// The request is over.
+    pub(super) fn end_mirroring(&mut self, is_well: bool) {
+        match std::mem::replace(&mut self.mirroring, Mirroring::None) {
+            Mirroring::Copying(copy) => copy.abandon(),
+            Mirroring::Comparing(mut original) if is_well => original.end(),
+            _ => {}
         }
     }
 }

@@ -498,7 +498,7 @@ impl ProxyHttp for GatewayProxy {
         } else {
             open.body_arrived();
         }
-        open.mirrored_body(body.as_ref(), end_of_stream);
+        open.mirrored_body(body.as_ref());
         open.pass_down(body, end_of_stream, session.req_header())?;
         open.answered |= end_of_stream;
         Ok(None)
@@ -510,7 +510,9 @@ impl ProxyHttp for GatewayProxy {
         trailers: &mut http::HeaderMap,
         ex: &mut Exchange,
     ) -> Result<Option<Bytes>> {
-        Ok(ex.open().pass_trailers(trailers, session.req_header()))
+        let open = ex.open();
+        open.mirrored_trailers(trailers);
+        Ok(open.pass_trailers(trailers, session.req_header()))
     }
 
     fn fail_to_connect(
@@ -629,11 +631,9 @@ impl ProxyHttp for GatewayProxy {
             return;
         }
         let open = ex.open();
+        open.end_mirroring(error.is_none());
         match error {
-            None => {
-                open.mirrored_body(None, true);
-                open.release();
-            }
+            None => open.release(),
             Some(_) => open.watched.detach(),
         }
         if let Some(error) = error.filter(|_| !open.answered) {

@@ -5,6 +5,8 @@ use http::{HeaderName, HeaderValue, header};
 use pingora::Result;
 use pingora_http::RequestHeader;
 
+use crate::upstream::is_for_trailers;
+
 /// What concerns the client's connection alone.
 const HOP_BY_HOP: [HeaderName; 6] = [
     header::CONNECTION,
@@ -20,10 +22,7 @@ pub(super) fn leave_behind(head: &mut RequestHeader) -> Result<()> {
     for name in &HOP_BY_HOP {
         head.remove_header(name);
     }
-    // The one thing that may be said of trailers.
-    let trailers = head.headers.get(header::TE).is_some_and(|te| {
-        te.as_bytes().split(|byte| *byte == b',').any(|one| one.trim_ascii() == b"trailers")
-    });
+    let trailers = is_for_trailers(&head.headers);
     if head.headers.contains_key(header::TE) {
         head.remove_header(&header::TE);
     }

@@ -7,15 +7,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, StatusCode, Uri, Version, header};
-use http_body_util::{BodyExt, Full, Limited};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version, header};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use pingora_http::RequestHeader;
 
 use super::Upstream;
-use super::transport::{Offer, own_introduction};
+use super::transport::{Offer, is_for_trailers, own_introduction};
 use crate::config::UpstreamProtocol;
 
 /// How many idle connections of HTTP/1 are kept for one endpoint.
@@ -34,12 +34,19 @@ struct Waiting {
     since: Instant,
 }
 
+impl Waiting {
+    fn lasts(&self, longest: Duration) -> bool {
+        !self.sender.is_closed() && self.since.elapsed() < longest
+    }
+}
+
 /// What came back.
 pub(crate) struct Returned {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     /// The body, if it was not longer than was asked for.
     pub(crate) body: Option<Bytes>,
+    pub(crate) trailers: HeaderMap,
 }
 
 enum Sender {
@@ -48,11 +55,33 @@ enum Sender {
 }
 
 impl Returned {
-    async fn read(answer: Response<Incoming>, longest: usize) -> Self {
+    async fn read(answer: Response<Incoming>, longest: usize) -> Result<Self, String> {
         let (parts, body) = answer.into_parts();
-        let body = Limited::new(body, longest).collect().await.ok();
-        let body = body.map(http_body_util::Collected::to_bytes);
-        Self { status: parts.status, headers: parts.headers, body }
+        let (body, trailers) = match Limited::new(body, longest).collect().await {
+            Ok(whole) => {
+                let trailers = whole.trailers().cloned();
+                (Some(whole.to_bytes()), trailers)
+            }
+            Err(error) if error.is::<LengthLimitError>() => (None, None),
+            Err(error) => return Err(words(error)),
+        };
+        let trailers = trailers.unwrap_or_default();
+        Ok(Self { status: parts.status, headers: parts.headers, body, trailers })
+    }
+}
+
+/// A connection of HTTP/2 on which an answer is awaited: new copies are not to wait for it again if none comes.
+struct Doubt<'a> {
+    copies: &'a Copies,
+    address: SocketAddr,
+    answered: bool,
+}
+
+impl Drop for Doubt<'_> {
+    fn drop(&mut self) {
+        if !self.answered {
+            self.copies.streams().remove(&self.address);
+        }
     }
 }
 
@@ -84,32 +113,44 @@ impl Copies {
         // Without a place at the endpoint, which a request of a client might need.
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let address = self.upstream.anyone(turn).ok_or("no endpoint can be chosen")?;
-        let request = self.request(head, body)?;
-        let (sender, reused) = self.sender(address).await?;
-        let answer = match sender {
-            Sender::Http2(mut sender) => {
-                let answer = sender.send_request(by_http2(request)).await;
-                answer.inspect_err(|_| drop(self.streams().remove(&address))).map_err(words)?
-            }
-            Sender::Http1(mut sender) => {
-                let mut answer = sender.try_send_request(request).await;
-                if let Err(error) = &mut answer
-                    && reused
-                    && let Some(unsent) = error.take_message()
-                {
-                    // It was idle and ended before anything was written.
-                    sender = self.http1(address).await?;
-                    answer = sender.try_send_request(unsent).await;
+        let mut kept = self.kept(address);
+        loop {
+            let mut request = self.request(head, body.clone())?;
+            let (sender, reused) = match kept.take() {
+                Some(sender) => (sender, true),
+                None => (self.connect(address).await?, false),
+            };
+            let unsent = match sender {
+                Sender::Http2(mut sender) => {
+                    let mut doubt = Doubt { copies: self, address, answered: false };
+                    match sender.try_send_request(by_http2(request)).await {
+                        Ok(answer) => {
+                            let returned = Returned::read(answer, longest).await;
+                            doubt.answered = returned.is_ok();
+                            return returned;
+                        }
+                        Err(error) => error,
+                    }
                 }
-                let answer = answer.map_err(hyper::client::conn::TrySendError::into_error);
-                let returned = Returned::read(answer.map_err(words)?, longest).await;
-                if returned.body.is_some() {
-                    self.keep(address, sender);
+                Sender::Http1(mut sender) => {
+                    request.headers_mut().remove(header::TE);
+                    match sender.try_send_request(request).await {
+                        Ok(answer) => {
+                            let returned = Returned::read(answer, longest).await?;
+                            if returned.body.is_some() {
+                                self.keep(address, sender);
+                            }
+                            return Ok(returned);
+                        }
+                        Err(error) => error,
+                    }
                 }
-                return Ok(returned);
+            };
+            // What was idle may have ended before anything was written.
+            if !reused || unsent.message().is_none() {
+                return Err(words(unsent.into_error()));
             }
-        };
-        Ok(Returned::read(answer, longest).await)
+        }
     }
 
     fn request(&self, head: &RequestHeader, body: Bytes) -> Result<Request<Full<Bytes>>, String> {
@@ -126,7 +167,6 @@ impl Copies {
             header::CONTENT_LENGTH,
             header::CONNECTION,
             header::EXPECT,
-            header::TE,
             header::UPGRADE,
         ] {
             headers.remove(name);
@@ -139,44 +179,33 @@ impl Copies {
         Ok(request)
     }
 
-    async fn sender(&self, address: SocketAddr) -> Result<(Sender, bool), String> {
-        if let Some(sender) = self.stream(address) {
-            return Ok((Sender::Http2(sender), true));
-        }
-        if let Some(sender) = self.take(address) {
-            return Ok((Sender::Http1(sender), true));
-        }
+    /// A connection of before.
+    fn kept(&self, address: SocketAddr) -> Option<Sender> {
+        let stream = self.stream(address).map(Sender::Http2);
+        stream.or_else(|| self.take(address).map(Sender::Http1))
+    }
+
+    async fn connect(&self, address: SocketAddr) -> Result<Sender, String> {
         let transport = &self.upstream.transport;
         let header = transport.proxy_protocol.map(own_introduction);
         let wire = transport.dial(address, header, Offer::Configured).await;
         let wire = wire.map_err(|error| error.to_string())?;
-        let http2 = match transport.protocol {
+        let is_http2 = match transport.protocol {
             UpstreamProtocol::Http1 => false,
             UpstreamProtocol::Http2 => true,
             UpstreamProtocol::Auto => wire.chose_http2(),
         };
         let io = TokioIo::new(wire);
-        if http2 {
-            let (sender, connection) =
-                http2::handshake(TokioExecutor::new(), io).await.map_err(words)?;
+        if is_http2 {
+            let handshake = http2::handshake(TokioExecutor::new(), io);
+            let (sender, connection) = handshake.await.map_err(words)?;
             tokio::spawn(connection);
             self.streams().insert(address, sender.clone());
-            return Ok((Sender::Http2(sender), false));
+            return Ok(Sender::Http2(sender));
         }
         let (sender, connection) = http1::handshake(io).await.map_err(words)?;
         tokio::spawn(connection);
-        Ok((Sender::Http1(sender), false))
-    }
-
-    /// A new connection that speaks HTTP/1.
-    async fn http1(&self, address: SocketAddr) -> Result<http1::SendRequest<Full<Bytes>>, String> {
-        let transport = &self.upstream.transport;
-        let header = transport.proxy_protocol.map(own_introduction);
-        let wire = transport.dial(address, header, Offer::Http1).await;
-        let wire = wire.map_err(|error| error.to_string())?;
-        let (sender, connection) = http1::handshake(TokioIo::new(wire)).await.map_err(words)?;
-        tokio::spawn(connection);
-        Ok(sender)
+        Ok(Sender::Http1(sender))
     }
 
     fn stream(&self, address: SocketAddr) -> Option<http2::SendRequest<Full<Bytes>>> {
@@ -194,7 +223,7 @@ impl Copies {
         let longest = self.upstream.timeouts().keepalive;
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let waiting = idle.get_mut(&address)?;
-        waiting.retain(|one| !one.sender.is_closed() && one.since.elapsed() < longest);
+        waiting.retain(|one| one.lasts(longest));
         Some(waiting.pop()?.sender)
     }
 
@@ -202,7 +231,15 @@ impl Copies {
         if sender.is_closed() || self.upstream.timeouts().keepalive == Duration::ZERO {
             return;
         }
+        let longest = self.upstream.timeouts().keepalive;
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if !idle.contains_key(&address) {
+            // A new endpoint, maybe in place of another.
+            idle.retain(|_, waiting| {
+                waiting.retain(|one| one.lasts(longest));
+                !waiting.is_empty()
+            });
+        }
         let waiting = idle.entry(address).or_default();
         if waiting.len() < IDLE {
             waiting.push(Waiting { sender, since: Instant::now() });
@@ -213,6 +250,11 @@ impl Copies {
 /// As HTTP/2 has it (RFC 9113, section 8.3.1): `Host` becomes the authority.
 fn by_http2(mut request: Request<Full<Bytes>>) -> Request<Full<Bytes>> {
     let host = request.headers_mut().remove(header::HOST);
+    if is_for_trailers(request.headers()) {
+        request.headers_mut().insert(header::TE, HeaderValue::from_static("trailers"));
+    } else {
+        request.headers_mut().remove(header::TE);
+    }
     let scheme = request.extensions_mut().remove::<&'static str>().unwrap_or("http");
     *request.version_mut() = Version::HTTP_2;
     let mut parts = std::mem::take(request.uri_mut()).into_parts();

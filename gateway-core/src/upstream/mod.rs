@@ -44,7 +44,7 @@ pub use balance::{Ewma, LeastRequests, Load, Random, Ring, RoundRobin};
 pub(crate) use breaker::{Breaker, Each, Pass, Told, Who};
 pub use breaker::{BreakerOptions, BreakerScope, BreakerState};
 pub(crate) use clock::CoarseClock;
-pub(crate) use copies::{Copies, Returned};
+pub(crate) use copies::Copies;
 pub use discovery::Discovery;
 pub use endpoint::Endpoint;
 pub(crate) use endpoint::EndpointStates;
@@ -61,7 +61,7 @@ pub(crate) use socket::SocketId;
 pub(crate) use sticky::Sticky;
 pub(crate) use transport::{
     Connector, Cut, Failed, GOODBYE, Hedge, REFUSED, Second, Tls, Transport, Upgrade, Upgraded,
-    Wire, cut_of,
+    Wire, cut_of, is_for_trailers,
 };
 pub(crate) use watch::{Line, Watch, Watched};
 

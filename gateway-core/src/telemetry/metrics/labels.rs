@@ -196,13 +196,16 @@ pub enum Copied {
     Failed,
     /// It took too long.
     Timeout,
-    /// It was not made, because too many were in flight.
+    /// It was not sent, because too many were in flight.
     Full,
-    /// It was not made, because its body was too long.
+    /// It was not sent, because its body was too long.
     TooLarge,
+    /// It was not sent, because the request ended before its body had.
+    Incomplete,
 }
 
-pub(super) const COPY_OUTCOMES: [&str; 5] = ["answered", "failed", "timeout", "full", "too_large"];
+pub(super) const COPY_OUTCOMES: [&str; 6] =
+    ["answered", "failed", "timeout", "full", "too_large", "incomplete"];
 
 /// What the answer to a copy has in common with that to the original.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -107,9 +107,14 @@ fn drive_everything(metrics: &Metrics, names: &[&str]) {
 fn drive_requests(metrics: &Metrics, route: &RouteMetrics, name: &str) {
     let upstream = metrics.upstream(name);
     let plugin = metrics.plugin(name);
-    for outcome in
-        [Copied::Answered, Copied::Failed, Copied::Timeout, Copied::Full, Copied::TooLarge]
-    {
+    for outcome in [
+        Copied::Answered,
+        Copied::Failed,
+        Copied::Timeout,
+        Copied::Full,
+        Copied::TooLarge,
+        Copied::Incomplete,
+    ] {
         route.copied(outcome);
     }
     for outcome in

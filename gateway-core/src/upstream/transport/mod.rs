@@ -22,6 +22,7 @@ mod wire;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use http::{HeaderMap, header};
 use pingora::ErrorType;
 
 use crate::config::{ProxyProtocol, UpstreamConfig, UpstreamProtocol};
@@ -40,6 +41,13 @@ pub(crate) const REFUSED: ErrorType = ErrorType::Custom("refused stream");
 
 /// The same, because the endpoint takes no more on the connection. Its others can be asked at once.
 pub(crate) const GOODBYE: ErrorType = ErrorType::Custom("goodbye");
+
+/// Whether a request's head asks for trailers, the one thing that `TE` may say in HTTP/2.
+pub(crate) fn is_for_trailers(headers: &HeaderMap) -> bool {
+    headers.get(header::TE).is_some_and(|te| {
+        te.as_bytes().split(|byte| *byte == b',').any(|one| one.trim_ascii() == b"trailers")
+    })
+}
 
 /// What shapes the connections to an upstream's endpoints.
 #[derive(Debug)]
