@@ -40,6 +40,7 @@ fn what_an_upstream_is_asked_for_is_rewritten() {
   - {name: open, match: {path: {template: "/t/{tenant}/{*rest}"}}, rewrite: {prefix: /all}, upstream: echo}
   - {name: full, match: {path: /full}, rewrite: {path: /one}, upstream: echo}
   - {name: template, match: {path: {template: "/u/{id}/{*rest}"}}, rewrite: {path: "/users/{id}/r/{rest}"}, upstream: echo}
+  - {name: within, match: {path: {template: "/w/{*rest}"}}, rewrite: {path: "/a/{rest}/b"}, upstream: echo}
   - {name: header, match: {path: /tenant}, rewrite: {path: "/tenants/{request.header.x-tenant}/data"}, upstream: echo}
   - {name: regex, match: {path: /re}, rewrite: {regex: {pattern: "^/re/([0-9]+)", replacement: "/items/$1"}}, upstream: echo}
   - {name: groups, match: {path: {regex: "/g/(?<a>[a-z]+)-(?<b>[a-z]+)"}}, rewrite: {path: "/{b}/{a}"}, upstream: echo}
@@ -60,6 +61,8 @@ fn what_an_upstream_is_asked_for_is_rewritten() {
         ("/full/x?y", "/one", Some("y")),
         ("/u/7/a/b?c", "/users/7/r/a/b", Some("c")),
         ("/u/a%2Fb/", "/users/a%2Fb/r/", None),
+        ("/w/x/y", "/a/x/y/b", None),
+        ("/w/", "/a/b", None),
         ("/re/12/x", "/items/12/x", None),
         ("/re/x", "/re/x", None),
         ("/g/one-two", "/two/one", None),
@@ -438,6 +441,11 @@ fn what_cannot_be_of_actions_and_groups_is_told_with_its_place() {
         (
             "reply: {body: x, file: /x}",
             "routes[0].reply.file: `body` says what the body is; leave one out",
+        ),
+        ("reply: {file: /dev/null}", "routes[0].reply.file: `/dev/null` is no file"),
+        (
+            "reply: {file: /nowhere/x}",
+            "routes[0].reply.file: `/nowhere/x` cannot be read: No such file or directory (os error 2)",
         ),
         (
             "reply: {body: '{x', template: true}",

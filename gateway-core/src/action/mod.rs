@@ -11,6 +11,8 @@ mod split;
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::config::{ConfigPath, RouteConfig};
 use crate::plugin::PublishedNames;
 use crate::routing::PathPattern;
@@ -39,6 +41,8 @@ pub(crate) struct Names<'a> {
     pub(crate) published: &'a PublishedNames,
     /// What the route's path captures.
     pub(crate) captures: Vec<&'a str>,
+    /// What stands in the file that its reply names.
+    pub(crate) file: Option<Bytes>,
 }
 
 impl Action {

@@ -2,7 +2,7 @@
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::Names;
+use super::{Names, Wrong, at};
 use crate::config::UrlPath;
 use crate::plugin::{Attribute, Facts, Moment};
 use crate::routing::normalise;
@@ -79,6 +79,20 @@ impl PathText {
         Ok(Self(parts.into()))
     }
 
+    /// The text that stands at a place of the route, compiled; what is wrong with it is told with that place.
+    pub(super) fn placed(
+        keys: &[&str],
+        source: Option<&str>,
+        names: &Names<'_>,
+        wrong: &mut Wrong,
+    ) -> Option<Self> {
+        let text = source.map(|text| Self::parse(text, names)).transpose();
+        text.unwrap_or_else(|message| {
+            wrong.push((at(keys), message));
+            None
+        })
+    }
+
     /// The attributes that it reads.
     pub(crate) fn reads(&self) -> impl Iterator<Item = &Attribute> {
         self.0.iter().filter_map(|part| match part {
@@ -93,10 +107,20 @@ impl PathText {
     /// It is none in normal form.
     pub(crate) fn render(&self, facts: &Facts<'_>) -> Result<String, Unfit> {
         let mut path = String::new();
+        let mut is_nothing = false;
         for part in &self.0 {
+            let was_nothing = std::mem::take(&mut is_nothing);
             match part {
+                // Of a rest that is empty nothing is left, not even a segment.
+                Part::Literal(literal) if was_nothing && path.ends_with('/') => {
+                    path += literal.strip_prefix('/').unwrap_or(literal);
+                }
                 Part::Literal(literal) => path += literal,
-                Part::Capture(name) => path += facts.ctx.capture(name).unwrap_or_default(),
+                Part::Capture(name) => {
+                    let captured = facts.ctx.capture(name).unwrap_or_default();
+                    is_nothing = captured.is_empty();
+                    path += captured;
+                }
                 // It is a path in normal form, and stands for one.
                 Part::Attribute(Attribute::RequestPath) => path += facts.request.uri.path(),
                 Part::Attribute(attribute) => attribute.with_text(facts, |text| {
@@ -154,7 +178,7 @@ mod tests {
 
     fn parse(source: &str) -> Result<PathText, String> {
         let published = PublishedNames::default();
-        PathText::parse(source, &Names { published: &published, captures: vec!["id"] })
+        PathText::parse(source, &Names { published: &published, captures: vec!["id"], file: None })
     }
 
     fn render(source: &str, value: &str) -> Result<String, Unfit> {

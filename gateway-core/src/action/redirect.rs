@@ -4,7 +4,7 @@
 use http::{HeaderValue, StatusCode, header};
 
 use super::path_text::in_normal_form;
-use super::{Names, PathText, Unfit, Wrong, at, swapped};
+use super::{Names, PathText, Unfit, Wrong, swapped};
 use crate::config::{RedirectConfig, Scheme};
 use crate::plugin::{Attribute, Facts, Reply};
 use crate::routing::PathPattern;
@@ -43,11 +43,7 @@ impl RedirectPlan {
         names: &Names<'_>,
         wrong: &mut Wrong,
     ) -> Self {
-        let text = config.path.as_deref().map(|text| PathText::parse(text, names)).transpose();
-        let text = text.unwrap_or_else(|message| {
-            wrong.push((at(&["redirect", "path"]), message));
-            None
-        });
+        let text = PathText::placed(&["redirect", "path"], config.path.as_deref(), names, wrong);
         let way = match (text, &config.prefix) {
             (Some(text), _) => Way::Text(text),
             (None, Some(prefix)) => Way::Prefix(path.clone(), prefix.to_string().into()),

@@ -62,16 +62,9 @@ impl ReplyPlan {
             headers.push((header::CONTENT_TYPE, Value::Same(text)));
             headers.push((header::X_CONTENT_TYPE_OPTIONS, Value::Same(as_told)));
         }
-        let (key, text) = match &config.file {
+        let (key, text) = match &names.file {
             None => ("body", config.body.clone().map_or_else(Bytes::new, Bytes::from)),
-            Some(path) => match std::fs::read(path) {
-                Ok(bytes) => ("file", bytes.into()),
-                Err(error) => {
-                    let message = format!("`{path}` cannot be read: {error}");
-                    wrong.push((at(&["reply", "file"]), message));
-                    ("file", Bytes::new())
-                }
-            },
+            Some(file) => ("file", file.clone()),
         };
         let body = if config.template {
             let parsed = match std::str::from_utf8(&text) {

@@ -39,11 +39,7 @@ impl RewritePlan {
         names: &Names<'_>,
         wrong: &mut Wrong,
     ) -> Self {
-        let text = config.path.as_deref().map(|text| PathText::parse(text, names)).transpose();
-        let text = text.unwrap_or_else(|message| {
-            wrong.push((at(&["rewrite", "path"]), message));
-            None
-        });
+        let text = PathText::placed(&["rewrite", "path"], config.path.as_deref(), names, wrong);
         let prefix =
             config.prefix.as_ref().map(|to| Way::Prefix(path.clone(), to.to_string().into()));
         if let Some(message) = config.regex.as_ref().and_then(unfit) {

@@ -23,7 +23,7 @@ pub struct ReplyConfig {
     pub headers: BTreeMap<String, String>,
     /// The body. Default: none.
     pub body: Option<String>,
-    /// A file that is the body, read when the config is: a reload reads it again, and with `reload.watch` a change of it is
+    /// A file that is the body, of at most 16MiB, read when the config is: a reload reads it again, and with `reload.watch` a change of it is
     /// one of the config.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file: Option<FilePath>,

@@ -1,7 +1,12 @@
 //! Routes: what they match, their plugins, and what they do.
 
 use std::collections::HashMap;
+use std::fs;
+use std::io::{self, Read};
+use std::path::Path;
 use std::sync::Arc;
+
+use bytes::Bytes;
 
 use super::Compile;
 use crate::action::{Action, Names, Wrong, rewrite};
@@ -91,8 +96,17 @@ impl Compile<'_> {
         let chains = self.chains(config, path, around, group);
         let published = self.published.clone();
         let captures = matching.path.as_ref().map(PathMatch::captures).unwrap_or_default();
-        let names = Names { published: &published, captures };
         let mut wrong = Wrong::new();
+        let named = config.reply.as_ref().and_then(|reply| reply.file.as_deref());
+        let file = named.map(|file| {
+            let read = body_of(file);
+            read.inspect_err(|message| {
+                let at = ConfigPath::root().key("reply").key("file");
+                wrong.push((at, format!("`{}` {message}", file.display())));
+            })
+        });
+        let file = file.map(Result::unwrap_or_default);
+        let names = Names { published: &published, captures, file };
         let action = Action::compile(config, &spec.path, &names, &mut wrong);
         let rewrite = rewrite(config, &spec.path, &names, &mut wrong);
         let metrics = self.with.metrics.route(&config.name);
@@ -342,5 +356,27 @@ fn path_pattern(written: &PathMatch) -> PathPattern {
         PathMatch::Prefix(path) => PathPattern::Prefix(path.as_str().into()),
         PathMatch::Template(template) => PathPattern::Template(template.into()),
         PathMatch::Regex(pattern) => PathPattern::Regex(pattern.clone()),
+    }
+}
+
+/// The longest file that can be a reply's body: it is held in memory.
+const MAX_BODY: u64 = 16 << 20;
+
+/// What stands in a file that is a reply's body.
+///
+/// # Errors
+/// What is wrong with it, to stand behind its name.
+fn body_of(file: &Path) -> Result<Bytes, String> {
+    let cannot = |error: io::Error| format!("cannot be read: {error}");
+    // A pipe would be waited for.
+    if !fs::metadata(file).map_err(cannot)?.is_file() {
+        return Err("is no file".into());
+    }
+    let mut body = Vec::new();
+    let opened = fs::File::open(file).map_err(cannot)?;
+    opened.take(MAX_BODY + 1).read_to_end(&mut body).map_err(cannot)?;
+    match body.len() as u64 > MAX_BODY {
+        true => Err("is longer than 16MiB, and would be held in memory".into()),
+        false => Ok(body.into()),
     }
 }
