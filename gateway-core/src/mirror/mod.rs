@@ -1,6 +1,7 @@
-//! Copies of requests for another upstream. They neither delay nor fail what they are copies of: a copy is sent by a task of
-//! its own, once the request's body has passed by.
+//! Copies of requests for another upstream. They neither delay nor fail what they are copies of: a copy is sent by a
+//! thread of its own, once the request's body has passed by.
 
+mod aside;
 mod budget;
 mod compare;
 mod original;
@@ -10,22 +11,31 @@ use std::time::Duration;
 
 use pingora_http::RequestHeader;
 use tokio::sync::{Semaphore, oneshot};
+use tokio::time::error::Elapsed;
 
 use crate::config::{ConfigPath, MirrorConfig};
+use crate::snapshot::Store;
 use crate::telemetry::{Compared, Copied, RouteMetrics};
-use crate::upstream::{Copies, Upstream};
+use crate::upstream::{Copies, Returned, Upstream};
 
+use aside::Aside;
 use budget::{Budget, Held};
 pub(crate) use compare::Comparison;
 pub(crate) use original::Original;
 use original::Seen;
 
+/// What bounds a route's copies; a reload keeps it.
+struct Room {
+    in_flight: Arc<Semaphore>,
+    budget: Arc<Budget>,
+}
+
 /// A route's mirror, ready to copy.
 pub(crate) struct Mirror {
     route: Arc<str>,
     share: f64,
-    in_flight: Arc<Semaphore>,
-    budget: Arc<Budget>,
+    room: Arc<Room>,
+    aside: Arc<Aside>,
     timeout: Duration,
     comparison: Option<Comparison>,
     copies: Copies,
@@ -38,14 +48,21 @@ impl Mirror {
         route: Arc<str>,
         upstream: Arc<Upstream>,
         metrics: Arc<RouteMetrics>,
+        store: &Store,
         wrong: &mut Vec<(ConfigPath, String)>,
     ) -> Self {
         let longest = usize::try_from(config.body_bytes.0).unwrap_or(usize::MAX);
+        let in_flight = config.in_flight;
+        let key = format!("mirror/{route}");
+        let room = store.get(&key, &format!("{in_flight} of {longest}"), || Room {
+            in_flight: Arc::new(Semaphore::new(in_flight)),
+            budget: Budget::new(in_flight, longest),
+        });
         Self {
             route,
             share: config.share.fraction(),
-            in_flight: Arc::new(Semaphore::new(config.in_flight)),
-            budget: Budget::new(config.in_flight, longest),
+            room,
+            aside: store.get("mirror", "", Aside::default),
             timeout: config.timeout.into(),
             comparison: config.compare.as_ref().map(|compare| Comparison::new(compare, wrong)),
             copies: Copies::new(upstream),
@@ -63,7 +80,11 @@ impl Mirror {
         if random >= self.share {
             return None;
         }
-        Some(Box::new(Copy { mirror: self.clone(), head: head.clone(), body: self.budget.body() }))
+        Some(Box::new(Copy {
+            mirror: self.clone(),
+            head: head.clone(),
+            body: self.room.budget.body(),
+        }))
     }
 }
 
@@ -99,55 +120,65 @@ impl Copy {
     pub(crate) fn send(self: Box<Self>) -> Option<Box<Original>> {
         let Self { mirror, head, mut body } = *self;
         // Here and not at the head: many slow uploads would keep copies from being made.
-        let Ok(permit) = mirror.in_flight.clone().try_acquire_owned() else {
+        let Ok(permit) = mirror.room.in_flight.clone().try_acquire_owned() else {
             mirror.metrics.copied(Copied::Full);
             return None;
         };
         let (original, seen) = match mirror.comparison {
-            Some(_) => Some(Original::new(mirror.budget.clone())).unzip(),
+            Some(_) => Some(Original::new(mirror.room.budget.clone())).unzip(),
             None => (None, None),
         };
-        tokio::spawn(async move {
-            let returned = {
-                let _permit = permit;
-                let longest = mirror.budget.longest();
-                let exchange = mirror.copies.send(&head, body.take(), longest);
-                tokio::time::timeout(mirror.timeout, exchange).await
-            };
-            drop(body);
-            match returned {
-                Err(_) => mirror.metrics.copied(Copied::Timeout),
-                Ok(Err(error)) => {
-                    tracing::debug!(route = &*mirror.route, error, "a copy was not answered");
-                    mirror.metrics.copied(Copied::Failed);
-                }
-                Ok(Ok(returned)) => {
-                    mirror.metrics.copied(Copied::Answered);
-                    let Some(seen) = seen else { return };
-                    let mut held = mirror.budget.body();
-                    let whole = returned.body.filter(|body| held.push(body).is_ok());
-                    let copy = Seen {
-                        status: returned.status,
-                        headers: returned.headers,
-                        body: whole.map(|_| held),
-                        trailers: returned.trailers,
-                    };
-                    mirror.compare(copy, seen).await;
-                }
-            }
-        });
+        let (aside, metrics) = (mirror.aside.clone(), mirror.metrics.clone());
+        let sending = async move {
+            let longest = mirror.room.budget.longest();
+            let exchange = mirror.copies.send(&head, body.take(), longest);
+            let returned = tokio::time::timeout(mirror.timeout, exchange).await;
+            drop((permit, body));
+            mirror.returned(returned, seen).await;
+        };
+        if !aside.run(sending) {
+            metrics.copied(Copied::Failed);
+        }
         original
     }
 }
 
 impl Mirror {
+    /// What became of a copy.
+    async fn returned(
+        self: Arc<Self>,
+        returned: Result<Result<Returned, String>, Elapsed>,
+        original: Option<oneshot::Receiver<Seen>>,
+    ) {
+        match returned {
+            Err(_) => self.metrics.copied(Copied::Timeout),
+            Ok(Err(error)) => {
+                tracing::debug!(route = &*self.route, error, "a copy was not answered");
+                self.metrics.copied(Copied::Failed);
+            }
+            Ok(Ok(returned)) => {
+                self.metrics.copied(Copied::Answered);
+                let Some(original) = original else { return };
+                let mut held = self.room.budget.body();
+                let whole = returned.body.filter(|body| held.push(body).is_ok());
+                let copy = Seen {
+                    status: returned.status,
+                    headers: returned.headers,
+                    body: whole.map(|_| held),
+                    trailers: returned.trailers,
+                };
+                self.compare(copy, original).await;
+            }
+        }
+    }
+
     async fn compare(self: &Arc<Self>, copy: Seen, original: oneshot::Receiver<Seen>) {
         let original = match tokio::time::timeout(self.timeout, original).await {
             Ok(Ok(original)) => original,
             // It failed, or has not ended.
             _ => return self.metrics.compared(Compared::Skipped),
         };
-        // Long documents take a while, for which no request is to wait.
+        // Long documents take a while, for which no other copy is to wait.
         let mirror = self.clone();
         let compared = tokio::task::spawn_blocking(move || mirror.judge(&original, &copy)).await;
         if let Err(error) = compared {

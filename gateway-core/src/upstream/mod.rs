@@ -44,7 +44,7 @@ pub use balance::{Ewma, LeastRequests, Load, Random, Ring, RoundRobin};
 pub(crate) use breaker::{Breaker, Each, Pass, Told, Who};
 pub use breaker::{BreakerOptions, BreakerScope, BreakerState};
 pub(crate) use clock::CoarseClock;
-pub(crate) use copies::Copies;
+pub(crate) use copies::{Copies, Returned};
 pub use discovery::Discovery;
 pub use endpoint::Endpoint;
 pub(crate) use endpoint::EndpointStates;

@@ -113,7 +113,8 @@ impl Compile<'_> {
         let mirror = config.mirror.as_ref().and_then(|mirror| {
             let upstream = around.upstreams.get(mirror.upstream.as_str())?;
             let (upstream, metrics) = ((*upstream).clone(), metrics.clone());
-            Some(Arc::new(Mirror::new(mirror, name.clone(), upstream, metrics, &mut wrong)))
+            let store = self.with.store;
+            Some(Arc::new(Mirror::new(mirror, name.clone(), upstream, metrics, store, &mut wrong)))
         });
         for (at, message) in wrong {
             self.fault(&path.clone().join(&at), message);
