@@ -9,9 +9,10 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use gateway_core::config::AdminAddress;
-use gateway_core::explain::{Expectation, Explanation, Question, field, table};
+use gateway_core::explain::{Case, Expectation, Explanation, Question, field, given, table};
 use gateway_core::snapshot::Snapshot;
 use gateway_core::{EXIT_CONFIG, EXIT_FAILED};
+use serde_json::{Value, json};
 
 use crate::ConfigFile;
 use crate::admin::call_with;
@@ -34,6 +35,10 @@ pub(crate) struct Explain {
     /// The listener that it comes through; by default the first of the URL's scheme, and port if it says one
     #[arg(long, value_name = "NAME")]
     listener: Option<String>,
+    /// What the gateway would see of the connection, as `request.protocol=HTTP/2` or `tls.client.san=DNS:a.example`;
+    /// may be given several times
+    #[arg(long, value_name = "NAME=VALUE", value_parser = given)]
+    given: Vec<(String, String)>,
     #[command(flatten)]
     config: ConfigFile,
     /// Ask the running gateway at this admin address instead: `127.0.0.1:9901` or `unix:/run/gateway/admin.sock`
@@ -43,7 +48,7 @@ pub(crate) struct Explain {
     #[arg(long, value_name = "KEY=VALUE")]
     expect: Vec<Expectation>,
     /// A file of questions and what is expected of each, one a line
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["method", "url", "headers", "listener", "expect"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["method", "url", "headers", "listener", "given", "expect"])]
     table: Option<PathBuf>,
     /// How to print
     #[arg(long, value_enum, default_value_t = Format::Text)]
@@ -63,7 +68,7 @@ impl Explain {
             None => Source::Config(self.config.gateway().check()?.snapshot),
         };
         if let Some(path) = &self.table {
-            return run_table(path, &source);
+            return run_table(path, &source, self.format);
         }
         let (Some(method), Some(url)) = (&self.method, &self.url) else {
             bail!("a method and a URL are needed");
@@ -72,6 +77,7 @@ impl Explain {
             headers: self.headers.clone(),
             client: self.client_ip,
             listener: self.listener.clone(),
+            given: self.given.iter().cloned().collect(),
             ..Question::new(method, url)
         };
         let explanation = match source.ask(&question) {
@@ -125,7 +131,7 @@ impl Source {
     }
 }
 
-fn run_table(path: &Path, source: &Source) -> Result<ExitCode> {
+fn run_table(path: &Path, source: &Source, format: Format) -> Result<ExitCode> {
     let shown = path.display();
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {shown}"))?;
     let cases = match table(&text) {
@@ -135,7 +141,7 @@ fn run_table(path: &Path, source: &Source) -> Result<ExitCode> {
             return Ok(ExitCode::from(EXIT_CONFIG));
         }
     };
-    let (mut failed, mut unasked) = (0, false);
+    let (mut failed, mut unasked, mut told) = (0, false, Vec::new());
     for case in &cases {
         let wrong: Vec<String> = match source.ask(&case.question) {
             Ok(explanation) => {
@@ -148,12 +154,30 @@ fn run_table(path: &Path, source: &Source) -> Result<ExitCode> {
             Err(Refused::Other(error)) => return Err(error),
         };
         failed += usize::from(!wrong.is_empty());
-        wrong.iter().for_each(|wrong| eprintln!("{shown}:{}: {wrong}", case.line));
+        match format {
+            Format::Text => {
+                wrong.iter().for_each(|wrong| eprintln!("{shown}:{}: {wrong}", case.line));
+            }
+            Format::Json => told.push(outcome(case, &wrong)),
+        }
     }
-    writeln!(stdout(), "{} as expected, {failed} not", cases.len() - failed)?;
+    match format {
+        Format::Text => writeln!(stdout(), "{} as expected, {failed} not", cases.len() - failed)?,
+        Format::Json => writeln!(stdout(), "{:#}", Value::Array(told))?,
+    }
     Ok(match (failed, unasked) {
         (0, _) => ExitCode::SUCCESS,
         (_, true) => ExitCode::from(EXIT_CONFIG),
         _ => ExitCode::from(EXIT_FAILED),
+    })
+}
+
+fn outcome(case: &Case, wrong: &[String]) -> Value {
+    json!({
+        "line": case.line,
+        "method": case.question.method,
+        "url": case.question.url,
+        "as_expected": wrong.is_empty(),
+        "wrong": wrong,
     })
 }

@@ -149,9 +149,11 @@ impl GatewayBuilder {
         for Circle { route, way } in snapshot.circles() {
             let path = ConfigPath::root().key("routes").index(route).key("redirect");
             const SHOWN: usize = 5;
-            let more = if way.len() > SHOWN { " -> ..." } else { "" };
-            let way: Vec<_> = way.into_iter().take(SHOWN).collect();
-            let message = format!("leads in a circle: {}{more}", way.join(" -> "));
+            let more = if way.len() > SHOWN { "... -> " } else { "" };
+            let again = way.first().map(|(url, _)| url.clone()).unwrap_or_default();
+            let way = way.into_iter().take(SHOWN).map(|(url, by)| format!("{url} ({by}) -> "));
+            let message =
+                format!("leads in a circle: {}{more}{again}", way.collect::<Vec<_>>().concat());
             loaded.warnings.push(loaded.document.fault(&path, message));
         }
         loaded.warnings.sort();

@@ -69,6 +69,13 @@ impl BodyLimit {
         &mut all[place].1
     }
 
+    /// What is announced of the body.
+    fn announced(&self, head: &RequestHeader) -> Flow {
+        let announced = head.headers.get(header::CONTENT_LENGTH);
+        let announced = announced.and_then(|value| value.to_str().ok()?.parse().ok());
+        self.check(announced.unwrap_or(0))
+    }
+
     fn check(&self, length: u64) -> Flow {
         if length <= self.max {
             return Flow::Continue;
@@ -86,9 +93,11 @@ impl RequestHook for BodyLimit {
         head: &mut RequestHeader,
         _: &mut RequestCtx,
     ) -> Result<Flow, HookError> {
-        let announced = head.headers.get(header::CONTENT_LENGTH);
-        let announced = announced.and_then(|value| value.to_str().ok()?.parse().ok());
-        Ok(self.check(announced.unwrap_or(0)))
+        Ok(self.announced(head))
+    }
+
+    fn foresee(&self, head: &RequestHeader, _: &RequestCtx) -> Option<Flow> {
+        Some(self.announced(head))
     }
 }
 

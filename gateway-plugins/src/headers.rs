@@ -90,7 +90,7 @@ impl Plugin for Headers {
 
     fn attach(self: Arc<Self>, hooks: &mut Hooks) {
         if !self.request.is_empty() {
-            hooks.request(self.clone());
+            hooks.request(self.clone()).changes_fields(self.request.fields().cloned());
         }
         if !self.response.is_empty() {
             hooks.response(self);
@@ -133,6 +133,12 @@ impl Edits {
         self.remove.is_empty() && self.set.is_empty() && self.add.is_empty()
     }
 
+    /// The fields that are other ones then.
+    fn fields(&self) -> impl Iterator<Item = &HeaderName> {
+        let written = self.set.iter().chain(&self.add).map(|(name, _)| name);
+        self.remove.iter().chain(written)
+    }
+
     /// The values that go in, computed before anything is changed.
     fn values(&self, facts: &Facts<'_>) -> Result<Vec<HeaderValue>, HookError> {
         let templates = self.set.iter().chain(&self.add);
@@ -171,6 +177,10 @@ impl RequestHook for Headers {
             head.append_header(name.clone(), value.clone())?;
         }
         Ok(Flow::Continue)
+    }
+
+    fn foresee(&self, _: &RequestHeader, _: &RequestCtx) -> Option<Flow> {
+        Some(Flow::Continue)
     }
 }
 

@@ -79,6 +79,20 @@ impl Plugin for IpRestriction {
     }
 }
 
+impl IpRestriction {
+    fn decide(&self, ctx: &RequestCtx) -> Flow {
+        let address = match self.address {
+            Address::Client => ctx.client_ip(),
+            Address::Peer => ctx.peer_ip(),
+        };
+        let allowed = self.allow.is_empty() || self.allow.contains(address);
+        if allowed && !self.deny.contains(address) {
+            return Flow::Continue;
+        }
+        Flow::Respond(Reply::refusal(StatusCode::FORBIDDEN, FailureCode::P4))
+    }
+}
+
 #[async_trait]
 impl RequestHook for IpRestriction {
     async fn on_request(
@@ -86,15 +100,11 @@ impl RequestHook for IpRestriction {
         _: &mut RequestHeader,
         ctx: &mut RequestCtx,
     ) -> Result<Flow, HookError> {
-        let address = match self.address {
-            Address::Client => ctx.client_ip(),
-            Address::Peer => ctx.peer_ip(),
-        };
-        let allowed = self.allow.is_empty() || self.allow.contains(address);
-        if allowed && !self.deny.contains(address) {
-            return Ok(Flow::Continue);
-        }
-        Ok(Flow::Respond(Reply::refusal(StatusCode::FORBIDDEN, FailureCode::P4)))
+        Ok(self.decide(ctx))
+    }
+
+    fn foresee(&self, _: &RequestHeader, ctx: &RequestCtx) -> Option<Flow> {
+        Some(self.decide(ctx))
     }
 }
 

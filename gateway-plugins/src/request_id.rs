@@ -64,7 +64,7 @@ impl Plugin for RequestId {
     }
 
     fn attach(self: Arc<Self>, hooks: &mut Hooks) {
-        hooks.request(self.clone());
+        hooks.request(self.clone()).changes_fields([self.header.clone()]);
         if self.echo {
             hooks.response(self);
         }
@@ -91,6 +91,10 @@ impl RequestHook for RequestId {
         ctx.set_request_id(made);
         head.insert_header(self.header.clone(), HeaderValue::from_str(made)?)?;
         Ok(Flow::Continue)
+    }
+
+    fn foresee(&self, _: &RequestHeader, _: &RequestCtx) -> Option<Flow> {
+        Some(Flow::Continue)
     }
 }
 

@@ -362,6 +362,56 @@ routes:
 }
 
 #[test]
+fn each_team_has_a_file_with_its_groups_and_routes() {
+    let origin = echo();
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let team = |name: &str| {
+        let text = format!(
+            r#"route_groups:
+  - name: {name}
+    hosts: [{name}.example]
+    path: /{name}
+    plugins: [{{kind: headers, name: team, options: {{response: {{set: {{x-team: {name}}}}}}}}}]
+routes:
+  - {{name: {name}-cart, group: {name}, match: {{path: /cart}}, rewrite: {{prefix: /c}}, upstream: echo}}
+  - {{name: {name}-all, group: every, match: {{path: "/{name}"}}, upstream: echo}}
+"#
+        );
+        std::fs::write(folder.path().join(format!("{name}.yaml")), text)
+            .expect("it can be written");
+    };
+    team("one");
+    team("two");
+    let gate = before(
+        &origin,
+        &format!(
+            "include: [\"{}/*.yaml\"]\nroute_groups: [{{name: every, path: /all, \
+             plugins: [{{kind: headers, name: team, options: {{response: {{set: {{x-team: every}}}}}}}}]}}]\n",
+            folder.path().display()
+        ),
+    );
+
+    for (host, target, team, path) in [
+        ("one.example", "/one/cart/7", "one", "/c/7"),
+        ("two.example", "/two/cart", "two", "/c"),
+        ("one.example", "/all/two/x", "every", "/all/two/x"),
+        ("any.example", "/all/one", "every", "/all/one"),
+    ] {
+        let found = ask(&gate, host, target, "");
+        assert_eq!(found.header("x-team"), Some(team), "{host}{target}");
+        assert_eq!(found.json()["path"], path, "{host}{target}");
+    }
+    for (host, target) in
+        [("two.example", "/one/cart"), ("one.example", "/two/cart"), ("one.example", "/one")]
+    {
+        assert_eq!(ask(&gate, host, target, "").status, 404, "{host}{target}");
+    }
+    let question = gateway_core::explain::Question::new("GET", "http://two.example/two/cart");
+    let told = gate.running().snapshots().load().explain(&question).expect("it can be asked").told;
+    assert_eq!((told.route.as_deref(), told.group.as_deref()), (Some("two-cart"), Some("two")));
+}
+
+#[test]
 fn what_cannot_be_of_actions_and_groups_is_told_with_its_place() {
     let checked = |rest: &str| -> Vec<String> {
         let config = format!(
@@ -442,6 +492,46 @@ fn what_cannot_be_of_actions_and_groups_is_told_with_its_place() {
             "reply: {body: x, file: /x}",
             "routes[0].reply.file: `body` says what the body is; leave one out",
         ),
+        (
+            "match: {path: {template: '/{id}'}}, reply: {template: true, body: 'no {request.capture.ib}'}",
+            "routes[0].reply.body: the route's path has no `ib`; it captures `id` (column 4)",
+        ),
+        (
+            "match: {path: {template: '/{id}'}}, reply: {template: true, body: '{id}'}",
+            "routes[0].reply.body: unknown attribute `id` (column 1); what the path captures is `{request.capture.id}`",
+        ),
+        (
+            "upstream: a, plugins: [{kind: request-id, when: 'request.capture.id == \"1\"'}]",
+            "routes[0].plugins[0].when: the route's path has no `id`; it captures nothing (column 16)",
+        ),
+        (
+            "split: {upstreams: [{upstream: a}], sticky: request.capture.id}",
+            "routes[0].split.sticky: the route's path has no `id`; it captures nothing",
+        ),
+        (
+            "split: {upstreams: [{upstream: a}], sticky: upstream.name}",
+            "routes[0].split.sticky: `upstream.name` is what is chosen here",
+        ),
+        (
+            "reply: {template: true, headers: {content-type: text/javascript}, body: '{request.path}'}",
+            "routes[0].reply.headers.content-type: in programs and style sheets no value is safe; send it as JSON, and read it there",
+        ),
+        (
+            "reply: {status: 302, template: true, headers: {location: '{request.query.to}'}}",
+            "routes[0].reply.headers.location: a request cannot say to whom its client is sent; begin with a host and a path, or write a `redirect`",
+        ),
+        (
+            "reply: {status: 302, template: true, headers: {location: 'https://a.example{request.path}'}}",
+            "routes[0].reply.headers.location: a request cannot say to whom its client is sent; begin with a host and a path, or write a `redirect`",
+        ),
+        (
+            "match: {path: {regex: 'users/.*'}}, upstream: a",
+            "routes[0].match.path.regex: no path is matched: each begins with `/`, and this is for the whole of it",
+        ),
+        (
+            "match: {hosts: [{regex: 'API[.]example'}]}, upstream: a",
+            "routes[0].match.hosts[0].regex: hosts are matched in lower case, and none has `API.example`",
+        ),
         ("reply: {file: /dev/null}", "routes[0].reply.file: `/dev/null` is no file"),
         (
             "reply: {file: /nowhere/x}",
@@ -461,7 +551,7 @@ fn what_cannot_be_of_actions_and_groups_is_told_with_its_place() {
         ),
         (
             "upstream: a, rewrite: {regex: {pattern: '/(a)', replacement: '/$1?x'}}",
-            "routes[0].rewrite.regex.replacement: no path holds `?`, `#`, a space or a backslash; the query stays as it is",
+            "routes[0].rewrite.regex.replacement: no path holds '?' as it is; write it as `%` and two digits, and leave the query alone",
         ),
         (
             "upstream: a, rewrite: {path: '/v2/{request.path}'}",

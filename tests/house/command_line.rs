@@ -534,15 +534,17 @@ PRIORITY  HOST             PATH            METHODS  ALSO                        
     assert_eq!(squeezed(&text), squeezed(expected));
     let widths: Vec<usize> = text.lines().filter_map(|line| line.find("  ")).collect();
     assert_eq!(widths.len(), 7);
+    let names: Vec<_> = json.as_array().into_iter().flatten().map(|route| &route["name"]).collect();
+    assert_eq!(names, ["down", "users", "beta", "old", "shared", "rest"]);
     assert_eq!(json[1]["match"]["path"]["template"], "/v1/users/{id}");
-    assert_eq!((&json[1]["group"], &json[4]["priority"]), (&"api".into(), &5.into()));
+    assert_eq!((&json[1]["group"], &json[0]["priority"]), (&"api".into(), &5.into()));
     assert_eq!(json[1]["action"]["upstream"], "users");
     assert_eq!(json[1]["plugins"]["public"][1]["kind"], "body-limit");
     assert_eq!(
-        json[5]["action"]["split"][0],
+        json[4]["action"]["split"][0],
         serde_json::json!({"upstream": "users", "share": 0.75})
     );
-    assert_eq!(json[0]["plugins"]["public"], serde_json::json!([]));
+    assert_eq!(json[5]["plugins"]["public"], serde_json::json!([]));
 }
 
 #[test]
@@ -642,6 +644,12 @@ fn a_table_of_expectations_is_run_in_one_go() {
     );
     let all = run();
     assert_eq!((all.status.code(), &*stdout(&all)), (Some(0), "4 as expected, 0 not\n"));
+    let json = gateway(&folder, &["explain", "--table", "routes.txt", "--format", "json"]);
+    let json: serde_json::Value = serde_json::from_slice(&json.stdout).expect("it is JSON");
+    assert_eq!((json[3]["line"].as_u64(), &json[3]["as_expected"]), (Some(6), &true.into()));
+    write("# nothing\n");
+    let none = run();
+    assert_eq!(none.status.code(), Some(2), "{}", stdout(&none));
     write("GET / => route=rest\nGET /old => route=rest\n");
     let one = run();
     assert_eq!((one.status.code(), &*stdout(&one)), (Some(1), "1 as expected, 1 not\n"));
@@ -673,6 +681,14 @@ fn a_running_gateway_explains_as_its_config_does() {
         };
         assert_eq!(ask(&["--at", &admin]), ask(&[]), "{method} {url}");
         assert_eq!(ask(&["--format", "json", "--at", &admin]), ask(&["--format", "json"]));
+    }
+    for format in ["text", "json"] {
+        let listed = |more: &[&str]| {
+            let arguments = ["routes", "--format", format];
+            stdout(&gateway(&run.folder, &[&arguments[..], more].concat()))
+        };
+        assert_eq!(listed(&["--at", &admin]), listed(&[]));
+        assert!(listed(&[]).contains("/v1/users/{id}"));
     }
     let unasked = gateway(&run.folder, &["explain", "GET", "x", "--at", &admin]);
     assert_eq!(

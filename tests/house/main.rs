@@ -16,6 +16,7 @@ mod connections;
 mod cors;
 mod discovery;
 mod endpoint_calls;
+mod explain;
 mod failures;
 mod failures_by_transport;
 mod first_plugin;

@@ -235,6 +235,8 @@ fn a_preflight_that_is_refused_before_it_can_be_answered_is_warned_of() {
     );
     let anonymous = "{kind: key-auth, options: {anonymous: true}}";
     let on_posts = "{kind: key-auth, when: 'request.method != \"OPTIONS\"'}";
+    let on_a_path = "{kind: key-auth, when: 'request.path.startsWith(\"/a\")'}";
+    assert_eq!(warnings(&format!("plugins: [{on_a_path}, {cors}]\n{route}")).len(), 1);
     for fine in
         [format!("{cors}, {key}"), format!("{anonymous}, {cors}"), format!("{on_posts}, {cors}")]
     {
@@ -300,27 +302,111 @@ fn redirects_that_lead_in_a_circle_are_warned_of_with_the_way() {
     let routes =
         |routes: &str| warnings(&format!("routes: [{routes}, {{name: rest, upstream: a}}]"));
 
+    let at = |path: &str| format!("http://example.com{path}");
+    let deep = |from: usize| {
+        let steps = (from..from + 5)
+            .map(|depth| format!("{} (x) -> ", at(&format!("/x{}", "/y".repeat(depth)))));
+        format!("{}... -> {}", steps.collect::<String>(), at(&format!("/x{}", "/y".repeat(from))))
+    };
     for (written, way) in [
-        ("{name: x, match: {path: /x}, redirect: {path: /x/y}}", &["x -> x"][..]),
         (
-            "{name: x, match: {path: /x}, redirect: {prefix: /x/y}}",
-            &["x -> x -> x -> x -> x -> ..."],
+            "{name: x, match: {path: /x}, redirect: {path: /x/y}}",
+            vec![format!("{0} (x) -> {0}", at("/x/y"))],
         ),
+        ("{name: x, match: {path: /x}, redirect: {prefix: /x/y}}", vec![deep(0)]),
         (
             "{name: x, match: {path: /x}, redirect: {path: /y}}, {name: y, match: {path: /y}, redirect: {path: /x}}",
-            &["x -> y", "y -> x"],
+            vec![format!("{0} (x) -> {1} (y) -> {0}", at("/x"), at("/y"))],
         ),
-        ("{name: x, match: {hosts: [a.example], path: /x}, redirect: {host: a.example}}", &["x"]),
-        ("{name: x, match: {path: /x}, redirect: {path: /y}}", &[]),
-        ("{name: x, match: {path: {exact: /x}}, redirect: {path: /x/}}", &[]),
-        ("{name: x, match: {path: /x}, redirect: {scheme: https}}", &[]),
-        ("{name: x, match: {path: /x, hosts: [a.example]}, redirect: {host: b.example}}", &[]),
-        ("{name: x, match: {path: /x, hosts: [a.example]}, redirect: {port: 9443}}", &[]),
+        (
+            "{name: x, match: {hosts: [a.example], path: /x}, redirect: {host: a.example}}",
+            vec!["http://a.example/x (x) -> http://a.example/x".to_owned()],
+        ),
+        (
+            "{name: x, match: {path: {exact: /x}, methods: [POST], headers: {x-a: b}, query: {q: {range: {min: 3}}}}, \
+             redirect: {path: /x, status: 307}}",
+            vec![format!("{0} (x) -> {0}", at("/x?q=3"))],
+        ),
+        (
+            "{name: x, match: {path: {exact: /x}, methods: [POST]}, redirect: {path: /x, status: 303}}",
+            vec![],
+        ),
+        ("{name: x, match: {path: /x}, redirect: {host: docs.example, scheme: http}}", vec![]),
+        ("{name: x, match: {path: /x}, redirect: {path: /y}}", vec![]),
+        ("{name: x, match: {path: {exact: /x}}, redirect: {path: /x/}}", vec![]),
+        ("{name: x, match: {path: /x}, redirect: {scheme: https}}", vec![]),
+        ("{name: x, match: {path: /x, hosts: [a.example]}, redirect: {host: b.example}}", vec![]),
+        ("{name: x, match: {path: /x, hosts: [a.example]}, redirect: {port: 9443}}", vec![]),
     ] {
         let found = routes(written);
         let ways: Vec<&str> = found.iter().filter_map(|one| one.split("circle: ").nth(1)).collect();
         assert_eq!(ways, way, "{written}: {found:?}");
     }
+}
+
+#[test]
+fn a_long_way_that_ends_is_no_circle() {
+    let routes: Vec<String> = (0..30)
+        .map(|at| {
+            format!(
+                "{{name: r{at}, match: {{path: {{exact: /r{at}}}}}, redirect: {{path: /r{}}}}}",
+                at + 1
+            )
+        })
+        .collect();
+
+    assert_eq!(
+        warnings(&format!("routes: [{}, {{name: rest, upstream: a}}]", routes.join(", "))),
+        [""; 0]
+    );
+}
+
+#[test]
+fn what_serves_nobody_is_warned_of() {
+    assert_eq!(
+        warnings(
+            "routes:\n  - {name: r, match: {path: /a, when: 'request.method == \"GET\" && request.method == \"PUT\"'}, upstream: a}\n  \
+             - {name: s, match: {path: /b, when: 'request.path == \"b\"'}, upstream: a}\n  \
+             - {name: t, match: {path: /c, when: 'client.ip in [\"10.0.0.0/8\"]'}, upstream: a}\n  \
+             - {name: u, match: {path: /d, when: '!(\"a\" == \"b\") && request.path != \"b\"'}, upstream: a}"
+        ),
+        [
+            "routes[0].match.when: serves no request: its condition never holds",
+            "routes[1].match.when: serves no request: its condition never holds",
+            "routes[2].match.when: serves no request: its condition never holds",
+        ]
+    );
+    // The same expression is the same whatever stands beside it.
+    let hidden = warnings(
+        "routes:\n  - {name: r, priority: 1, match: {path: {regex: \"/a.*\"}, hosts: [{regex: \"[a-z]+\"}]}, upstream: a}\n  \
+         - {name: s, match: {path: {regex: \"/a.*\"}, hosts: [{regex: \"[a-z]+\"}]}, upstream: a}",
+    );
+    assert!(
+        hidden.len() == 1 && hidden[0].contains("`s` serves no request: route `r`"),
+        "{hidden:?}"
+    );
+}
+
+#[test]
+fn a_listener_through_which_no_route_is_reached_is_warned_of_once() {
+    let config = "version: 1\nlisteners:\n  - {name: public, address: \"127.0.0.1:0\"}\n  \
+                  - {name: other, address: \"127.0.0.1:0\", plugins: [{kind: request-id}]}\n\
+                  routes: [{name: r, match: {listeners: [public]}, reply: {}}]\n";
+    let gateway = gateway_core::Gateway::builder().plugins(gateway_plugins::all());
+    let checked = gateway.config_text(config).check().unwrap_or_else(|faults| panic!("{faults}"));
+
+    let warnings: Vec<_> = checked
+        .loaded
+        .warnings
+        .iter()
+        .map(|one| format!("{}: {}", one.path, one.message))
+        .collect();
+    assert_eq!(
+        warnings,
+        [
+            "listeners[1]: no route is reached through `other`: its plugins act on nothing, and every request gets a 404"
+        ]
+    );
 }
 
 #[test]
@@ -338,7 +424,7 @@ fn matchers_that_cannot_be_are_faults_of_their_own_places() {
     for place in ["path.regex", "clients[0]", "hosts[0].regex"] {
         assert!(faults.contains(&format!("routes[0].match.{place}: ")), "{place}: {faults}");
     }
-    let typed = wrong.replace("regex: \"(\"", "regex: \"a\"").replace("10.0.0.1/8", "10.0.0.0/8");
+    let typed = wrong.replace("regex: \"(\"", "regex: \"/a\"").replace("10.0.0.1/8", "10.0.0.0/8");
     let faults = checked(&[("r", &typed.replace("regex: \"[\"", "regex: \"a\""))]);
     assert_eq!(
         faults,

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::config::{ConfigPath, RouteConfig};
-use crate::plugin::PublishedNames;
+use crate::plugin::{AttributeError, PublishedNames, Template, TemplateError};
 use crate::routing::PathPattern;
 
 pub(crate) use path_text::{PathText, Unfit, swapped};
@@ -43,6 +43,25 @@ pub(crate) struct Names<'a> {
     pub(crate) captures: Vec<&'a str>,
     /// What stands in the file that its reply names.
     pub(crate) file: Option<Bytes>,
+}
+
+impl Names<'_> {
+    /// Compiles a text with names in braces.
+    fn template(&self, source: &str) -> Result<Template, String> {
+        let hint = |error: TemplateError| match &error {
+            TemplateError::Attribute { cause: AttributeError::Unknown { name, .. }, .. } => {
+                if self.captures.contains(&name.as_str()) {
+                    format!("{error}; what the path captures is `{{request.capture.{name}}}`")
+                } else if name.contains(['"', ' ', ':', '\n']) {
+                    format!("{error}; a brace itself is written {{{{")
+                } else {
+                    error.to_string()
+                }
+            }
+            _ => error.to_string(),
+        };
+        Template::parse(source, self.published, false).map_err(hint)
+    }
 }
 
 impl Action {

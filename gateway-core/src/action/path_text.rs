@@ -4,7 +4,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::{Names, Wrong, at};
 use crate::config::UrlPath;
-use crate::plugin::{Attribute, Facts, Moment};
+use crate::plugin::{Attribute, AttributeError, Facts, Moment};
 use crate::routing::normalise;
 
 /// What a segment of a path holds as it is (RFC 3986, section 3.3).
@@ -41,7 +41,7 @@ enum Part {
 
 /// What came out is no path in normal form: a value held a dot segment, or nothing at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("what the path is rewritten to is not in normal form")]
+#[error("the path that comes out is not in normal form")]
 pub(crate) struct Unfit;
 
 impl PathText {
@@ -146,11 +146,9 @@ fn part(name: &str, column: usize, names: &Names<'_>) -> Result<Part, String> {
         return Ok(Part::Capture(captured.into()));
     }
     if !captured.contains('.') {
-        let known = match names.captures.as_slice() {
-            [] => "it captures nothing".to_owned(),
-            captures => format!("it captures `{}`", captures.join("`, `")),
-        };
-        return Err(format!("the route's path has no `{captured}`; {known} (column {column})"));
+        let known = names.captures.iter().copied();
+        let unknown = AttributeError::not_captured(captured, known);
+        return Err(format!("{unknown} (column {column})"));
     }
     let attribute = Attribute::parse(name, names.published);
     let attribute = attribute.map_err(|error| format!("{error} (column {column})"))?;

@@ -28,6 +28,17 @@ enum Body {
     Template(Template, Escape),
 }
 
+/// Whether a text leads to one host, whatever stands in its braces: it begins with a host and a slash, or with a path of
+/// which the first segment is written.
+fn leads_to_one_place(text: &str) -> bool {
+    let Some((written, _)) = text.split_once('{') else { return true };
+    let path = match written.split_once("://") {
+        Some((_, rest)) => rest.find('/').map(|slash| &rest[slash..]),
+        None => Some(written).filter(|path| path.len() > 1),
+    };
+    path.is_some_and(|path| path.starts_with('/') && !path.starts_with("//"))
+}
+
 impl ReplyPlan {
     pub(super) fn compile(config: &ReplyConfig, names: &Names<'_>, wrong: &mut Wrong) -> Self {
         let content_type = config
@@ -35,31 +46,48 @@ impl ReplyPlan {
             .iter()
             .find(|(name, _)| name.eq_ignore_ascii_case(header::CONTENT_TYPE.as_str()));
         let escape = Escape::of(content_type.map_or("", |(_, value)| value));
-        if let Some((name, value)) = content_type.filter(|_| config.template)
-            && value.contains('{')
-        {
-            let message = "what the body is cannot come from a request: values are escaped by it";
-            wrong.push((at(&["reply", "headers", name]), message.to_owned()));
+        if let Some((name, value)) = content_type.filter(|_| config.template) {
+            let message = match escape {
+                _ if value.contains('{') => {
+                    Some("what the body is cannot come from a request: values are escaped by it")
+                }
+                None => Some(
+                    "in programs and style sheets no value is safe; send it as JSON, and read it there",
+                ),
+                Some(_) => None,
+            };
+            wrong.extend(
+                message.map(|message| (at(&["reply", "headers", name]), message.to_owned())),
+            );
         }
+        let escape = escape.unwrap_or(Escape::Plain);
         let headers = config.headers.iter().filter_map(|(name, text)| {
             let parsed: HeaderName = name.parse().ok()?;
             if !config.template {
                 return Some((parsed, Value::Same(text.parse().ok()?)));
             }
-            match Template::parse(text, names.published, false) {
+            let leads = [header::LOCATION, header::REFRESH, header::CONTENT_LOCATION];
+            let template = match leads.contains(&parsed) && !leads_to_one_place(text) {
+                true => Err("a request cannot say to whom its client is sent; begin with a host and a path, or write a `redirect`".into()),
+                false => names.template(text),
+            };
+            match template {
                 Ok(template) => Some((parsed, Value::Template(template))),
-                Err(error) => {
-                    wrong.push((at(&["reply", "headers", name]), error.to_string()));
+                Err(message) => {
+                    wrong.push((at(&["reply", "headers", name]), message));
                     None
                 }
             }
         });
         let mut headers: Vec<_> = headers.collect();
         if config.template && content_type.is_none() {
-            // What a client sent is in it, so that nobody is to guess what it is.
             let text = HeaderValue::from_static("text/plain; charset=utf-8");
-            let as_told = HeaderValue::from_static("nosniff");
             headers.push((header::CONTENT_TYPE, Value::Same(text)));
+        }
+        let says = |name: &HeaderName| headers.iter().any(|(known, _)| known == name);
+        if config.template && !says(&header::X_CONTENT_TYPE_OPTIONS) {
+            // What a client sent is in it, so that nobody is to guess what it is.
+            let as_told = HeaderValue::from_static("nosniff");
             headers.push((header::X_CONTENT_TYPE_OPTIONS, Value::Same(as_told)));
         }
         let (key, text) = match &names.file {
@@ -68,9 +96,7 @@ impl ReplyPlan {
         };
         let body = if config.template {
             let parsed = match std::str::from_utf8(&text) {
-                Ok(text) => {
-                    Template::parse(text, names.published, false).map_err(|error| error.to_string())
-                }
+                Ok(text) => names.template(text),
                 Err(_) => Err("a template is text in UTF-8".into()),
             };
             match parsed {

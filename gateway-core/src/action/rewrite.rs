@@ -76,11 +76,17 @@ impl RewritePlan {
             Some(Way::Text(text)) => Some(text.render(facts)?),
             Some(Way::Regex(regex, replacement)) => match regex.replace(own, &**replacement) {
                 Cow::Borrowed(_) => None,
+                // Nothing is left of a path that was all prefix.
+                Cow::Owned(path) if path.is_empty() => Some("/".to_owned()),
                 Cow::Owned(path) => Some(in_normal_form(path)?),
             },
         };
         Ok(Rewritten { path, host: self.host.clone() })
     }
+}
+
+fn is_of_path(one: char) -> bool {
+    one.is_ascii_alphanumeric() || "-._~!$&'()*+,;=:@/%".contains(one)
 }
 
 /// What is wrong with a replacement: a group that there is not, or what no path holds.
@@ -111,6 +117,11 @@ fn unfit(replace: &ReplaceConfig) -> Option<String> {
         rest = after;
     }
     plain += rest;
-    let wrong = plain.contains(['?', '#', ' ', '\\']);
-    wrong.then(|| "no path holds `?`, `#`, a space or a backslash; the query stays as it is".into())
+    if plain.contains("//") {
+        return Some("no path holds `//`".into());
+    }
+    let wrong = plain.find(|one: char| !is_of_path(one));
+    wrong.and_then(|at| plain[at..].chars().next()).map(|wrong| {
+        format!("no path holds {wrong:?} as it is; write it as `%` and two digits, and leave the query alone")
+    })
 }

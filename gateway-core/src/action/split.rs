@@ -29,6 +29,10 @@ impl SplitPlan {
                     wrong.push((place, format!("`{name}` is not known before the response")));
                     None
                 }
+                Ok(Attribute::UpstreamName) => {
+                    wrong.push((place, format!("`{name}` is what is chosen here")));
+                    None
+                }
                 Ok(attribute) => Some(attribute),
                 Err(error) => {
                     wrong.push((place, error.to_string()));
@@ -52,7 +56,9 @@ impl SplitPlan {
     /// The place of the upstream that keeps the caller, if one does.
     pub(crate) fn kept(&self, facts: &Facts<'_>) -> Option<usize> {
         let sticky = self.sticky.as_ref()?;
-        sticky.with_bytes(facts, |value| value.map(|value| self.keeper(value)))
+        // Callers that send nothing but a name have nothing by which to tell them apart.
+        let told = |value: &&[u8]| !value.is_empty();
+        sticky.with_bytes(facts, |value| value.filter(told).map(|value| self.keeper(value)))
     }
 
     /// Whether it can be chosen before plugins have run: where callers are kept by nothing that these find out.

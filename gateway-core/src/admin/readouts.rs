@@ -43,6 +43,7 @@ pub(super) fn read(path: &str, state: &Arc<State>) -> Option<Reply> {
         },
         "/config" => ok(snapshot.config.redacted_json()),
         "/routes" => ok(routes(&snapshot)),
+        "/routes/rows" => ok(json!(snapshot.rows())),
         "/upstreams" => ok(upstreams(&snapshot, state.watch.now())),
         "/certificates" => ok(certificates(&snapshot)),
         "/plugins" => ok(plugins(state)),
@@ -271,7 +272,15 @@ pub fn routes(snapshot: &Snapshot) -> Value {
         }
         told
     });
-    Value::Array(routes.collect())
+    let mut routes: Vec<Value> = routes.collect();
+    // As their first rows are tried.
+    let mut order: HashMap<&str, usize> = HashMap::new();
+    let rows = snapshot.rows();
+    for (place, row) in rows.iter().enumerate() {
+        order.entry(row.route.as_str()).or_insert(place);
+    }
+    routes.sort_by_key(|route| route["name"].as_str().and_then(|name| order.get(name)).copied());
+    Value::Array(routes)
 }
 
 fn action(route: &RoutePlan) -> Value {

@@ -53,8 +53,14 @@ pub(super) fn expand(pattern: &str, base: &Path, prefix: &Path) -> Result<Vec<In
         let name = entry.file_name();
         let Some(name) = name.to_str() else { continue };
         let hidden = name.starts_with('.') && !last.starts_with('.');
-        if !hidden && matches(last, name) && entry.path().is_file() {
-            files.push(place(name));
+        if hidden || !matches(last, name) {
+            continue;
+        }
+        match entry.path().metadata() {
+            Ok(found) if found.is_file() => files.push(place(name)),
+            Ok(_) => {}
+            // What it says would be gone without a word.
+            Err(error) => return Err(format!("`{}`: {error}", place(name).name)),
         }
     }
     files.sort();
@@ -123,11 +129,17 @@ mod tests {
             std::fs::write(folder.path().join(name), "").unwrap();
         }
         std::fs::create_dir(folder.path().join("d.yaml")).unwrap();
+        std::os::unix::fs::symlink("b.yaml", folder.path().join("e.yaml")).unwrap();
 
         let files = expand("./*.yaml", folder.path(), Path::new("conf")).unwrap();
 
         let names: Vec<String> = files.into_iter().map(|file| file.name).collect();
-        assert_eq!(names, ["conf/./a.yaml", "conf/./b.yaml"]);
+        assert_eq!(names, ["conf/./a.yaml", "conf/./b.yaml", "conf/./e.yaml"]);
+        std::fs::remove_file(folder.path().join("b.yaml")).unwrap();
+        assert_eq!(
+            expand("*.yaml", folder.path(), Path::new("conf")).unwrap_err(),
+            "`conf/e.yaml`: No such file or directory (os error 2)"
+        );
     }
 
     #[test]

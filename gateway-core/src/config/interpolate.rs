@@ -44,7 +44,9 @@ fn variable(inside: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<String
     let value = env(name);
     let Some(fallback) = fallback else {
         return value.ok_or_else(|| {
-            format!("environment variable `{name}` is not set; `${{{name}:-default}}` gives one")
+            format!(
+                "environment variable `{name}` is not set; `${{{name}:-default}}` gives one, and `$${{{name}}}` is that text"
+            )
         });
     };
     let value = value.filter(|value| !value.is_empty());
@@ -110,7 +112,10 @@ mod tests {
     #[test]
     fn what_cannot_be_replaced_is_a_fault() {
         for (text, message) in [
-            ("${NONE}", "environment variable `NONE` is not set; `${NONE:-default}` gives one"),
+            (
+                "${NONE}",
+                "environment variable `NONE` is not set; `${NONE:-default}` gives one, and `$${NONE}` is that text",
+            ),
             ("${NONE:?set it to the host}", "environment variable `NONE`: set it to the host"),
             ("${EMPTY:?}", "environment variable `EMPTY` is not set or empty"),
             ("${HOST", "`${` is not closed by `}`; for a literal `${` write `$${`"),

@@ -45,7 +45,7 @@ pub struct ListenerConfig {
     /// How long a client may take.
     #[serde(default)]
     pub timeouts: ListenerTimeouts,
-    /// Networks whose `X-Forwarded-For` and `Forwarded` are believed. Default: none.
+    /// Networks whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed. Default: none.
     #[serde(default, deserialize_with = "scalar::list::<Network, _, _>")]
     #[schemars(with = "Vec<Network>")]
     pub trusted_proxies: Vec<IpNet>,

@@ -4,6 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use regex::{Regex, RegexBuilder};
+use regex_syntax::hir::literal::{Extractor, Literal};
+use regex_syntax::hir::{Hir, HirKind};
 
 use super::scalar::{Invalid, Scalar, scalar};
 
@@ -38,6 +40,35 @@ impl WholePattern {
     /// What was compiled; it is bound to both ends.
     pub fn regex(&self) -> &Regex {
         &self.regex
+    }
+}
+
+impl WholePattern {
+    /// Whether a text that it matches can begin so, as far as can be told.
+    pub(super) fn may_begin_with(&self, byte: u8) -> bool {
+        let Ok(hir) = regex_syntax::parse(&self.source) else { return true };
+        let begins = |literal: &Literal| match literal.as_bytes().first() {
+            Some(first) => *first == byte,
+            None => !literal.is_exact(),
+        };
+        Extractor::new().extract(&hir).literals().is_none_or(|all| all.iter().any(begins))
+    }
+
+    /// A text in it with capital letters, which stand for themselves.
+    pub(super) fn capitals(&self) -> Option<String> {
+        fn find(hir: &Hir) -> Option<String> {
+            match hir.kind() {
+                HirKind::Literal(text) => {
+                    let text = String::from_utf8_lossy(&text.0).into_owned();
+                    text.contains(|one: char| one.is_ascii_uppercase()).then_some(text)
+                }
+                HirKind::Repetition(inner) => find(&inner.sub),
+                HirKind::Capture(inner) => find(&inner.sub),
+                HirKind::Concat(all) | HirKind::Alternation(all) => all.iter().find_map(find),
+                HirKind::Empty | HirKind::Look(_) | HirKind::Class(_) => None,
+            }
+        }
+        find(&regex_syntax::parse(&self.source).ok()?)
     }
 }
 
@@ -134,6 +165,30 @@ mod tests {
             assert_eq!(whole.regex().is_match(text), expected, "{text}");
         }
         assert_eq!(whole.to_string(), "/a|/b/[0-9]+");
+    }
+
+    #[test]
+    fn what_an_expression_can_never_match_is_seen() {
+        for (source, expected) in [
+            ("/a", true),
+            ("^/a", true),
+            ("(/a|b)", true),
+            (".*", true),
+            ("[^a]+", true),
+            ("", false),
+            ("a.*", false),
+            ("[0-9]+", false),
+            ("users/.*|x", false),
+        ] {
+            let pattern: WholePattern = source.parse().unwrap();
+            assert_eq!(pattern.may_begin_with(b'/'), expected, "{source}");
+        }
+        for (source, expected) in
+            [("api-[A-Z]+", None), ("(?i)API", None), ("a(b|API.)c*", Some("API")), ("a", None)]
+        {
+            let pattern: WholePattern = source.parse().unwrap();
+            assert_eq!(pattern.capitals().as_deref(), expected, "{source}");
+        }
     }
 
     #[test]

@@ -25,7 +25,11 @@ pub struct PluginConfig {
     #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>")]
     pub options: serde_yaml::Value,
     /// A condition in CEL: the plugin acts only on requests for which it is true. Default: on all.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        serialize_with = "redact::condition",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub when: Option<String>,
     /// What happens to a request when the plugin fails; the plugin's own choice when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]

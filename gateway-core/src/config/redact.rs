@@ -10,6 +10,7 @@ use super::Config;
 use super::path::{ConfigPath, Segment};
 use super::secret::HIDDEN;
 use super::secret_name;
+use super::value_match::ValueMatch;
 
 /// Keys whose texts are taken for secrets in a plugin's options, besides those that are secret
 /// everywhere. Of a list only what stands under such a key's plural is one.
@@ -87,6 +88,33 @@ pub(super) fn headers<S: Serializer>(
         let secret = secret_name::is_secret(name.as_bytes(), &[]);
         (name, if secret { HIDDEN } else { value })
     }))
+}
+
+/// Serializes what values must be, without those whose names say they are secret.
+pub(super) fn values<S: Serializer>(
+    values: &BTreeMap<String, ValueMatch>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(values.iter().map(|(name, value)| {
+        let secret = secret_name::is_secret(name.as_bytes(), &[]);
+        let is_told = !secret || matches!(value, ValueMatch::Present(_));
+        (name, if is_told { Shown::Value(value) } else { Shown::Hidden(HIDDEN) })
+    }))
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Shown<'a> {
+    Value(&'a ValueMatch),
+    Hidden(&'static str),
+}
+
+/// Serializes a condition without the texts that a secret is held against.
+pub(super) fn condition<S: Serializer>(
+    condition: &Option<String>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    condition.as_deref().map(secret_name::shown_condition).serialize(serializer)
 }
 
 fn shown_under(key: &str, value: &Yaml) -> Json {

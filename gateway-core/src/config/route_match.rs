@@ -15,6 +15,7 @@ use super::method::{self, MethodName};
 use super::path::ConfigPath;
 use super::path_template::PathTemplate;
 use super::pattern::WholePattern;
+use super::redact;
 use super::scalar;
 use super::url_path::UrlPath;
 use super::value_match::ValueMatch;
@@ -38,13 +39,13 @@ pub struct MatchConfig {
     pub methods: Vec<Method>,
     /// Header fields, name to what it must be: `"2"`, `{present: true}`, `{absent: true}`, `{prefix: v}`,
     /// `{regex: "^4\\."}`, `{range: {min: 1, max: 9}}`. Several fields of a name are one value, joined with `, `.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(serialize_with = "redact::values", skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, ValueMatch>,
     /// Parameters of the query, as `headers`; percent-decoded, the first of a name.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(serialize_with = "redact::values", skip_serializing_if = "BTreeMap::is_empty")]
     pub query: BTreeMap<String, ValueMatch>,
     /// Cookies, as `headers`; the first of a name.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(serialize_with = "redact::values", skip_serializing_if = "BTreeMap::is_empty")]
     pub cookies: BTreeMap<String, ValueMatch>,
     /// Networks that the client's address is in: `10.0.0.0/8`.
     #[serde(
@@ -55,8 +56,8 @@ pub struct MatchConfig {
     pub clients: Vec<IpNet>,
     /// Names of the listeners through which the request came.
     pub listeners: Vec<String>,
-    /// A condition besides, over what is known before a route is: `request.header.x-beta == "1"`.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// A condition besides, over what is known before a route is: `request.header["x-beta"] == "1"`.
+    #[serde(serialize_with = "redact::condition", skip_serializing_if = "Option::is_none")]
     pub when: Option<String>,
 }
 
@@ -163,6 +164,23 @@ impl MatchConfig {
             for (name, value) in values {
                 value.check(&at.clone().key(name), findings);
             }
+        }
+        for (place, host) in self.hosts.iter().enumerate() {
+            let HostMatch::Long(HostRule::Regex(pattern)) = host else { continue };
+            if let Some(capitals) = pattern.capitals() {
+                let at = at.clone().key("hosts").index(place).key("regex");
+                let message = format!("hosts are matched in lower case, and none has `{capitals}`");
+                findings.add(&at, message);
+            }
+        }
+        if let Some(PathMatch::Regex(pattern)) = &self.path
+            && !pattern.may_begin_with(b'/')
+        {
+            let at = at.clone().key("path").key("regex");
+            findings.add(
+                &at,
+                "no path is matched: each begins with `/`, and this is for the whole of it",
+            );
         }
         self.check_headers(&at.clone().key("headers"), findings);
         self.check_cookies(&at.clone().key("cookies"), findings);

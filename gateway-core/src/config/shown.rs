@@ -13,7 +13,7 @@ const TABLES: [&str; 8] =
     ["cookies", "headers", "labels", "options", "prefer", "query", "redaction", "sni"];
 
 /// A read-out ([`Config::redacted_json`](super::Config::redacted_json)) without `include`, whose files are in it,
-/// and without what is not set. Read as a config it means the same, but for secrets and for texts with `${` in them.
+/// and without what is not set. Read as a config it means the same, but for secrets.
 pub fn shown(mut read_out: Json) -> Json {
     if let Some(whole) = read_out.as_object_mut() {
         whole.shift_remove("include");
@@ -22,8 +22,10 @@ pub fn shown(mut read_out: Json) -> Json {
     read_out
 }
 
-/// As YAML, the parts apart from each other.
+/// As YAML, the parts apart from each other, in which `$${` is what `${` was.
 pub fn shown_yaml(shown: &Json) -> Result<String, serde_yaml::Error> {
+    let mut shown = shown.clone();
+    escape(&mut shown);
     let mut text = String::new();
     for (key, value) in shown.as_object().into_iter().flatten() {
         // An empty line behind a text that ends in some is part of it.
@@ -34,6 +36,16 @@ pub fn shown_yaml(shown: &Json) -> Result<String, serde_yaml::Error> {
     }
     // There are texts that cannot be laid out; they can be read all the same.
     Ok(laid_out("config", &text).unwrap_or(text))
+}
+
+/// A text that was read does not name a variable of the environment any more.
+fn escape(value: &mut Json) {
+    match value {
+        Json::String(text) if text.contains("${") => *text = text.replace("${", "$${"),
+        Json::Array(items) => items.iter_mut().for_each(escape),
+        Json::Object(object) => object.values_mut().for_each(escape),
+        _ => {}
+    }
 }
 
 /// `table` is the key that leads to the value, of an item the one that leads to its list.

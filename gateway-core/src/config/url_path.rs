@@ -29,6 +29,12 @@ impl FromStr for UrlPath {
         let normal = normal_form(text).map_err(|why| {
             Invalid::new(format!("expected {}, got `{text}`; {why}", Self::EXPECTS))
         })?;
+        if normal != text && text.contains('{') {
+            return Err(Invalid::new(format!(
+                "`{text}` is not the form in which paths are matched; a path with names in it is \
+                 `{{template: \"{text}\"}}`, and with the braces themselves `{normal}`"
+            )));
+        }
         if normal != text {
             return Err(Invalid::new(format!(
                 "`{text}` is not the form in which paths are matched; write `{normal}`"

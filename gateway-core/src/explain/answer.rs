@@ -38,6 +38,7 @@ pub struct RequestTold {
     pub scheme: String,
     pub client: String,
     pub listener: String,
+    pub protocol: String,
 }
 
 /// What becomes of a request.
@@ -56,6 +57,12 @@ pub struct Told {
     pub plugins: Vec<PluginTold>,
     /// What is done with it then.
     pub action: Explained,
+    /// The plugin that answers it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// Plugins that may answer it before, of which only they themselves know: what is told here is so unless they do.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unless: Vec<String>,
     /// The status, where the gateway answers itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
@@ -113,6 +120,8 @@ pub enum Explained {
     Redirect,
     /// The gateway answers it as the config says.
     Reply,
+    /// A plugin answers it.
+    Plugin,
 }
 
 /// One upstream's part of a route's requests.

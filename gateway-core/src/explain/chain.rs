@@ -1,11 +1,14 @@
 //! The plugins that a request meets.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
+use http::HeaderName;
+use http::header::COOKIE;
 use serde_json::Value;
 
 use super::{PluginTold, Seen};
-use crate::plugin::{Attribute, Chain, Class, Moment, Mounted};
+use crate::plugin::{Attribute, Chain, Class, Flow, Moment, Mounted, Reply};
 use crate::snapshot::written;
 
 impl Seen<'_> {
@@ -17,30 +20,52 @@ impl Seen<'_> {
 
     /// Its plugins, each with what is known of it by then.
     pub(super) fn plugins(&self) -> Vec<PluginTold> {
-        let mut changed = false;
+        let mut changed = Changed::default();
         let told = self.chain().plugins().map(|plugin| {
-            let told = self.plugin(plugin, changed);
-            changed |= may_change(plugin);
+            let told = self.plugin(plugin, &changed);
+            changed.by(plugin);
             told
         });
         told.collect()
     }
 
+    /// The plugins of which only they themselves know whether they answer the request, up to the first that certainly
+    /// does, and its answer.
+    pub(super) fn foreseen(&self) -> (Vec<String>, Option<(&Mounted, Reply)>) {
+        let (mut unless, mut changed) = (Vec::new(), Changed::default());
+        for plugin in self.chain().plugins() {
+            let (acts, _) = self.acts(plugin, &changed);
+            // What one before it changes may be what it decides by.
+            let seen = plugin.hooks.request.as_ref().filter(|_| acts != Some(false));
+            let Some(hook) = seen else { continue };
+            match hook.foresee(self.head, self.ctx) {
+                Some(Flow::Continue) => {}
+                Some(Flow::Respond(reply)) if acts == Some(true) && !changed.all => {
+                    return (unless, Some((plugin, reply)));
+                }
+                _ => unless.push(plugin.name.to_string()),
+            }
+            changed.by(plugin);
+        }
+        (unless, None)
+    }
+
     /// Those of the attributes that are not known before the plugins have run.
     pub(super) fn unknown(&self, attributes: &[&Attribute]) -> Vec<String> {
-        let changed = self.chain().plugins().any(|plugin| may_change(plugin));
-        self.found_out(attributes.iter().copied(), changed)
+        let mut changed = Changed::default();
+        self.chain().plugins().for_each(|plugin| changed.by(plugin));
+        self.found_out(attributes.iter().copied(), &changed)
     }
 
     /// Those of the attributes that a plugin finds out, or may have changed.
     fn found_out<'a>(
         &self,
         attributes: impl Iterator<Item = &'a Attribute>,
-        changed: bool,
+        changed: &Changed,
     ) -> Vec<String> {
         let unknown = attributes.filter(|attribute| match attribute {
             Attribute::UpstreamName => self.ctx.upstream_name().is_none(),
-            attribute => is_found_out(attribute) || changed && attribute.is_free(),
+            attribute => is_found_out(attribute) || changed.has(attribute),
         });
         let mut names: Vec<String> = unknown.map(ToString::to_string).collect();
         names.sort();
@@ -48,7 +73,7 @@ impl Seen<'_> {
         names
     }
 
-    fn plugin(&self, plugin: &Mounted, changed: bool) -> PluginTold {
+    fn plugin(&self, plugin: &Mounted, changed: &Changed) -> PluginTold {
         let (acts, waits_for) = self.acts(plugin, changed);
         let of = plugin.scope.split_once('/').map(|(_, name)| name.to_owned());
         PluginTold {
@@ -58,7 +83,7 @@ impl Seen<'_> {
             from: plugin.level,
             options: self.options(plugin),
             of,
-            when: plugin.when().map(str::to_owned),
+            when: plugin.when().map(Into::into),
             acts,
             waits_for,
         }
@@ -73,7 +98,7 @@ impl Seen<'_> {
         }
     }
 
-    fn acts(&self, plugin: &Mounted, changed: bool) -> (Option<bool>, Vec<String>) {
+    fn acts(&self, plugin: &Mounted, changed: &Changed) -> (Option<bool>, Vec<String>) {
         let Some(condition) = &plugin.when else { return (Some(true), Vec::new()) };
         let waits_for = self.found_out(condition.attributes().into_iter(), changed);
         match waits_for.is_empty() {
@@ -83,9 +108,30 @@ impl Seen<'_> {
     }
 }
 
-/// Whether later plugins may find another head than the client's.
-fn may_change(plugin: &Mounted) -> bool {
-    plugin.class == Class::Transform && plugin.hooks.request.is_some()
+/// What later plugins may find another in the head than the client sent.
+#[derive(Default)]
+struct Changed {
+    all: bool,
+    fields: HashSet<HeaderName>,
+}
+
+impl Changed {
+    fn by(&mut self, plugin: &Mounted) {
+        match &plugin.hooks.changes {
+            _ if plugin.hooks.request.is_none() => {}
+            Some(fields) => self.fields.extend(fields.iter().cloned()),
+            None => self.all |= plugin.class == Class::Transform,
+        }
+    }
+
+    fn has(&self, attribute: &Attribute) -> bool {
+        let field = match attribute {
+            Attribute::RequestHeader(name) => Some(name),
+            Attribute::RequestCookie(_) => Some(&COOKIE),
+            _ => None,
+        };
+        self.all && attribute.is_free() || field.is_some_and(|name| self.fields.contains(name))
+    }
 }
 
 /// Whether a plugin finds it out, or the response brings it.

@@ -18,16 +18,27 @@ pub enum ExpectationError {
     /// No `=`.
     #[error("`{0}` is no expectation; write it as `route=users`")]
     Form(String),
+    /// No such value of the key.
+    #[error("`{key}` is never `{value}`; there is {known}")]
+    Value {
+        /// The key.
+        key: String,
+        /// What is expected of it.
+        value: String,
+        /// What it can be.
+        known: &'static str,
+    },
     /// No such key.
     #[error("nothing is told under `{0}`; there is {known}", known = KEYS.join(", "))]
     Key(String),
 }
 
 /// The keys there are. `NAME` stands for the name of a plugin or of what a path captures.
-const KEYS: [&str; 19] = [
+const KEYS: [&str; 20] = [
     "route",
     "group",
     "action",
+    "by",
     "status",
     "failure",
     "allow",
@@ -56,6 +67,23 @@ impl FromStr for Expectation {
         if !keyed && !KEYS.contains(&key) || key.contains("NAME") {
             return Err(ExpectationError::Key(key.to_owned()));
         }
+        let actions = "refusal, upstream, redirect, reply, plugin";
+        let known = match key {
+            "action" if !actions.split(", ").any(|known| known == value) => Some(actions),
+            "status" if !["", "none"].contains(&value) && value.parse::<u16>().is_err() => {
+                Some("a number, or `none`")
+            }
+            _ if key.starts_with("plugin.")
+                && !["acts", "skipped", "unknown", "none", ""].contains(&value) =>
+            {
+                Some("acts, skipped, unknown, none")
+            }
+            _ => None,
+        };
+        if let Some(known) = known {
+            let (key, value) = (key.to_owned(), value.to_owned());
+            return Err(ExpectationError::Value { key, value, known });
+        }
         Ok(Self { key: key.to_owned(), value: value.to_owned() })
     }
 }
@@ -67,6 +95,13 @@ impl Expectation {
     /// What is told in its place, in words.
     pub fn check(&self, explanation: &Explanation) -> Result<(), String> {
         let found = found(&self.key, explanation);
+        let unless = &explanation.told.unless;
+        if self.key == "status" && found.is_some() && !unless.is_empty() {
+            let (status, unless) = (found.unwrap_or_default(), unless.join(", "));
+            return Err(format!(
+                "expected {self}, which is open: it is {status} unless {unless} answers before; expect `action` instead"
+            ));
+        }
         match &found {
             Some(found) if *found == self.value => Ok(()),
             // What is not there is told by an empty value.
@@ -96,9 +131,11 @@ fn found(key: &str, explanation: &Explanation) -> Option<String> {
                 Explained::Upstream => "upstream",
                 Explained::Redirect => "redirect",
                 Explained::Reply => "reply",
+                Explained::Plugin => "plugin",
             }
             .to_owned(),
         ),
+        "by" => told.by.clone(),
         "status" => told.status.map(|status| status.to_string()),
         "failure" => told.failure.clone(),
         "allow" => told.allow.clone(),
@@ -138,6 +175,19 @@ mod tests {
         );
         let unknown = "rout=a".parse::<Expectation>().unwrap_err().to_string();
         assert!(unknown.starts_with("nothing is told under `rout`; there is route, group, action"));
+        for (text, why) in [
+            (
+                "action=foo",
+                "`action` is never `foo`; there is refusal, upstream, redirect, reply, plugin",
+            ),
+            ("status=abc", "`status` is never `abc`; there is a number, or `none`"),
+            (
+                "plugin.a=skippd",
+                "`plugin.a` is never `skippd`; there is acts, skipped, unknown, none",
+            ),
+        ] {
+            assert_eq!(text.parse::<Expectation>().unwrap_err().to_string(), why);
+        }
         assert!("plugin.cors=acts".parse::<Expectation>().is_ok());
     }
 }

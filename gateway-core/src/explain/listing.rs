@@ -1,13 +1,14 @@
 //! The route table as rows to read, in the order in which they are tried.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::action::{Action, SplitPlan};
-use crate::routing::{HostPattern, PathPattern, RouteSpec};
+use crate::config::secret_name::shown_condition;
+use crate::routing::{HostPattern, PathPattern, RouteSpec, ValueRule};
 use crate::snapshot::{RoutePlan, Snapshot};
 
 /// One host of one route.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Row {
     /// What goes before everything else.
     pub priority: i32,
@@ -54,26 +55,27 @@ impl Snapshot {
             also: self.also(spec),
             route: spec.name.to_string(),
             action: action(plan),
-            plugins: self.chain_names(plan),
+            plugins: self.chain_names(spec, plan),
         }
     }
 
     fn also(&self, spec: &RouteSpec) -> Vec<String> {
         let rules = &spec.rules;
-        let values = rules.values.iter().map(|rule| format!("{} {}", rule.of, rule.test));
+        let values = rules.values.iter().map(ValueRule::shown);
         let clients = rules.clients.iter().map(|network| format!("client in {network}"));
         let listeners = rules.listeners.iter().filter_map(|place| {
             Some(format!("through {}", self.listeners().get(usize::from(*place))?.name))
         });
-        let condition = rules.condition.iter().map(|condition| condition.source().to_owned());
+        let conditions = rules.condition.iter();
+        let condition = conditions.map(|one| shown_condition(one.source()).into_owned());
         values.chain(clients).chain(condition).chain(listeners).collect()
     }
 
-    fn chain_names(&self, plan: &RoutePlan) -> String {
+    fn chain_names(&self, spec: &RouteSpec, plan: &RoutePlan) -> String {
         let through: Vec<(&str, String)> = self
             .listeners()
             .iter()
-            .filter(|listener| listener.tcp.is_none())
+            .filter(|listener| listener.tcp.is_none() && spec.rules.admit(listener.index))
             .filter_map(|listener| {
                 let names = plan.chain(listener)?.plugins().map(|plugin| plugin.name.to_string());
                 Some((&*listener.name, names.collect::<Vec<_>>().join(" > ")))

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Miss, Seen};
-use crate::plugin::Attribute;
+use crate::config::secret_name::shown_condition;
 use crate::routing::{PathPattern, RouteIndex, RouteQuery, RouteSpec, Unmatched, Unmet};
 use crate::snapshot::RoutePlan;
 
@@ -86,33 +86,22 @@ fn why(spec: &RouteSpec, failed: Unmatched, query: &RouteQuery<'_>) -> String {
         _ => match spec.rules.unmet(query) {
             Some(Unmet::Value(rule)) => {
                 let found = rule.of.with_text(&query.facts, |text| match text {
-                    Some(_) if is_secret(&rule.of) => "is something else".to_owned(),
+                    Some(_) if rule.is_secret() => "is something else".to_owned(),
                     Some(text) => format!("is `{text}`"),
                     None => "is not there".to_owned(),
                 });
-                format!("it asks that {} {}; it {found}", rule.of, rule.test)
+                format!("it asks that {}; it {found}", rule.shown())
             }
             Some(Unmet::Listener) => "it is reached through other listeners".to_owned(),
             Some(Unmet::Client(networks)) => {
                 let client = query.facts.ctx.client_ip();
                 format!("its clients are in {}; this one is {client}", listed(networks.iter()))
             }
-            Some(Unmet::Condition(source)) => format!("`{source}` does not hold"),
+            Some(Unmet::Condition(source)) => {
+                format!("`{}` does not hold", shown_condition(source))
+            }
             None => String::new(),
         },
-    }
-}
-
-fn is_secret(attribute: &Attribute) -> bool {
-    match attribute {
-        Attribute::RequestCookie(_) => true,
-        Attribute::RequestHeader(name) => {
-            crate::config::secret_name::is_secret(name.as_str().as_bytes(), &[])
-        }
-        Attribute::RequestQuery(name) => {
-            crate::config::secret_name::is_secret(name.as_bytes(), &[])
-        }
-        _ => false,
     }
 }
 

@@ -20,7 +20,7 @@ pub use expect::{Expectation, ExpectationError};
 pub use listing::{Row, columns};
 pub(crate) use loops::Circle;
 pub use question::{Question, QuestionError};
-pub use table::{Case, TableError, field, table};
+pub use table::{Case, TableError, field, given, table};
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ use pingora_http::RequestHeader;
 
 use crate::action::Action;
 use crate::context::RequestCtx;
-use crate::plugin::{Facts, Reply};
+use crate::plugin::{Attribute, Facts, Mounted, Reply};
 use crate::proxy::{arrive, preflight_method};
 use crate::routing::RouteQuery;
 use crate::snapshot::{ListenerPlan, Snapshot};
@@ -46,7 +46,7 @@ impl Snapshot {
         let mut head = asked.head;
         let mut ctx =
             RequestCtx::new(self.clone(), listener.clone(), SocketAddr::new(question.client, 0));
-        let arrived = arrive(&mut head, asked.server_name.as_deref(), asked.secured, &mut ctx);
+        let arrived = arrive(&mut head, asked.secured.as_ref(), &mut ctx);
         if let Ok(Ok(route)) = &arrived
             && let Action::Send(Some(split)) = &route.action
             && split.is_early()
@@ -65,6 +65,11 @@ impl Snapshot {
         // A head that goes no further is held against no route, and shown to no plugin.
         if let Ok(routed) = &arrived {
             told.plugins = seen.plugins();
+            let (unless, answer) = seen.foreseen();
+            if let Some((by, reply)) = answer {
+                told = told.answered(by, &reply);
+            }
+            told.unless = unless;
             let preflight = preflight_method(&head);
             let query = seen.query(preflight.as_ref());
             (misses, more) = misses::of(&seen, &query, routed.as_ref().ok());
@@ -122,11 +127,26 @@ impl Seen<'_> {
             scheme: self.ctx.scheme().to_owned(),
             client: self.ctx.client_ip().to_string(),
             listener: self.listener.name.to_string(),
+            protocol: Attribute::RequestProtocol
+                .with_text(&self.facts(), |text| text.unwrap_or_default().to_owned()),
         }
     }
 }
 
 impl Told {
+    /// The answer of a plugin, which no later one and no action comes after.
+    fn answered(self, by: &Mounted, reply: &Reply) -> Self {
+        Self {
+            route: self.route,
+            group: self.group,
+            captures: self.captures,
+            plugins: self.plugins,
+            action: Explained::Plugin,
+            by: Some(by.name.to_string()),
+            ..Self::refused(reply)
+        }
+    }
+
     /// An answer without a route.
     fn refused(reply: &Reply) -> Self {
         let location = reply.headers.iter().find(|(name, _)| name == http::header::LOCATION);

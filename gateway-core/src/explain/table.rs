@@ -35,6 +35,8 @@ pub struct TableError {
 /// Every line that is none of it.
 pub fn table(text: &str) -> Result<Vec<Case>, Vec<TableError>> {
     let (mut cases, mut errors) = (Vec::new(), Vec::new());
+    // Some editors put a mark in front.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     for (line, text) in (1..).zip(text.lines()) {
         let text = text.trim();
         if text.is_empty() || text.starts_with('#') {
@@ -44,6 +46,9 @@ pub fn table(text: &str) -> Result<Vec<Case>, Vec<TableError>> {
             Ok((question, expected)) => cases.push(Case { line, question, expected }),
             Err(message) => errors.push(TableError { line, message }),
         }
+    }
+    if cases.is_empty() && errors.is_empty() {
+        errors.push(TableError { line: 1, message: "there is no case in it".to_owned() });
     }
     if errors.is_empty() { Ok(cases) } else { Err(errors) }
 }
@@ -77,9 +82,13 @@ fn question(words: &[String]) -> Result<Question, String> {
                     value.parse().map_err(|_| format!("`{value}` is no IP address"))?;
             }
             "--listener" => question.listener = Some(value.clone()),
+            "--given" => {
+                let (name, value) = given(value)?;
+                question.given.insert(name, value);
+            }
             other => {
                 return Err(format!(
-                    "`{other}` means nothing here; there is -H, --client-ip, --listener"
+                    "`{other}` means nothing here; there is -H, --client-ip, --listener, --given"
                 ));
             }
         }
@@ -96,6 +105,17 @@ pub fn field(text: &str) -> Result<(String, String), String> {
         .split_once(':')
         .ok_or_else(|| format!("`{text}` is no header field; write `name: value`"))?;
     Ok((name.trim().to_owned(), value.trim().to_owned()))
+}
+
+/// What is given of a connection, as `NAME=VALUE`.
+///
+/// # Errors
+/// There is no `=`.
+pub fn given(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text
+        .split_once('=')
+        .ok_or_else(|| format!("`{text}` gives nothing; write `request.protocol=HTTP/2`"))?;
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 /// The words of a line; quotes, single or double, hold a word together.
@@ -154,7 +174,7 @@ mod tests {
         assert_eq!(told[2], "line 3: `x` is no header field; write `name: value`");
         assert_eq!(
             told[3],
-            "line 4: `-x` means nothing here; there is -H, --client-ip, --listener"
+            "line 4: `-x` means nothing here; there is -H, --client-ip, --listener, --given"
         );
         assert_eq!(
             told[4],

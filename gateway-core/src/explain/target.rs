@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 
 use super::{Destination, Explained, Seen, Share, Told};
 use crate::action::{Action, SplitPlan};
-use crate::config::{RouteConfig, UpstreamConfig};
+use crate::config::{RouteConfig, Span, UpstreamConfig};
+use crate::proxy::asked_timeout;
 use crate::snapshot::RoutePlan;
 use crate::telemetry::FailureCode;
 use crate::upstream::Upstream;
@@ -73,8 +74,11 @@ fn send(
         // Which it is is known only where the caller is kept at one.
         Some(split) if split.is_early() => split.kept(&seen.facts()),
         Some(split) => {
-            waits_for.extend(split.sticky().map(ToString::to_string));
-            None
+            let sticky: Vec<_> = split.sticky().into_iter().collect();
+            let unknown = seen.unknown(&sticky);
+            let kept = split.kept(&seen.facts()).filter(|_| unknown.is_empty());
+            waits_for.extend(unknown);
+            kept
         }
     };
     let upstream = place.and_then(|place| route.destinations.get(place));
@@ -107,15 +111,18 @@ fn total(
     upstream: Option<&Arc<Upstream>>,
 ) -> Option<(String, String)> {
     let own = config.and_then(|config| config.timeouts?.total);
+    let at_upstream = upstream.and_then(|one| config_of_upstream(seen, one)?.timeouts.total);
+    let asked = asked_timeout(seen.head).map(Span);
+    let configured = route.total.map(Span).or(at_upstream);
+    if let Some(asked) = asked.filter(|asked| configured.is_none_or(|own| asked.0 < own.0)) {
+        return Some((asked.to_string(), "client".to_owned()));
+    }
     match (route.total, upstream) {
         (Some(total), _) => {
             let from = if own.is_some() { "route" } else { "group" };
-            Some((crate::config::Span(total).to_string(), from.to_owned()))
+            Some((Span(total).to_string(), from.to_owned()))
         }
-        (None, Some(upstream)) => {
-            let total = config_of_upstream(seen, upstream)?.timeouts.total?;
-            Some((total.to_string(), "upstream".to_owned()))
-        }
+        (None, Some(_)) => Some((at_upstream?.to_string(), "upstream".to_owned())),
         (None, None) => None,
     }
 }

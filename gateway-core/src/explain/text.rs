@@ -37,7 +37,8 @@ impl Explanation {
             line(f, "", &format!("the path was sent as {sent}"))?;
         }
         let (client, listener) = (&request.client, &request.listener);
-        line(f, "", &format!("from {client}, through listener {listener}"))
+        let protocol = &request.protocol;
+        line(f, "", &format!("from {client}, through listener {listener}, by {protocol}"))
     }
 
     fn route(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -76,6 +77,12 @@ impl Explanation {
         let place = told.location.as_deref().unwrap_or_default();
         match told.action {
             Explained::Reply => line(f, "action", &format!("reply {status}"))?,
+            Explained::Plugin => {
+                let by = told.by.as_deref().unwrap_or_default();
+                let code = told.failure.as_ref().map(|code| format!(" ({code})"));
+                let code = code.unwrap_or_default();
+                line(f, "action", &format!("answered with {status}{code} by {by}"))?;
+            }
             Explained::Redirect if told.location.is_none() => {
                 line(f, "action", &format!("redirect {status}"))?;
             }
@@ -108,6 +115,10 @@ impl Explanation {
                     }
                 }
             }
+        }
+        if !told.unless.is_empty() {
+            let unless = told.unless.join(", ");
+            line(f, "", &format!("unless {unless} answers before, which only it can tell"))?;
         }
         if !told.waits_for.is_empty() {
             let waits_for = told.waits_for.join(", ");

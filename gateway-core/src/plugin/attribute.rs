@@ -9,7 +9,7 @@
 //! | `request.method`, `.path`, `.host`, `.scheme` | path and host in normal form |
 //! | `request.protocol` | `HTTP/1.0`, `HTTP/1.1`, `HTTP/2` |
 //! | `request.query_string`, `request.query.NAME` | as sent; the first value, percent-decoded, `+` a space |
-//! | `request.header.NAME`, `response.header.NAME` | fields of one name are joined with `, ` |
+//! | `request.header.NAME`, `response.header.NAME` | fields of one name are joined with `, `, those of `cookie` with `; ` |
 //! | `request.cookie.NAME` | the first value, as sent |
 //! | `request.capture.NAME` | what the route's path captured, in normal form |
 //! | `request.id`, `trace.id` | |
@@ -143,12 +143,31 @@ pub enum AttributeError {
         /// A name there is, close to the one written.
         nearest: Option<String>,
     },
+    /// The path of the route captures no such thing.
+    #[error("the route's path has no `{name}`; {known}")]
+    NotCaptured {
+        /// What stands behind `request.capture.`.
+        name: String,
+        /// What it captures, in words.
+        known: String,
+    },
     /// `request.header.` and the like without a usable name behind it.
-    #[error("`{name}` does not end in a valid name")]
+    #[error("`{name}` needs a valid name behind it, as in `request.header.accept`")]
     Key {
         /// As written.
         name: String,
     },
+}
+
+impl AttributeError {
+    pub(crate) fn not_captured<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Self {
+        let known: Vec<&str> = known.collect();
+        let known = match known.as_slice() {
+            [] => "it captures nothing".to_owned(),
+            all => format!("it captures `{}`", all.join("`, `")),
+        };
+        Self::NotCaptured { name: name.to_owned(), known }
+    }
 }
 
 impl Attribute {
@@ -158,7 +177,11 @@ impl Attribute {
             return Ok(attribute);
         }
         if let Some((make, key)) = names::keyed(name) {
-            return make(key).ok_or_else(|| AttributeError::Key { name: name.to_owned() });
+            let made = make(key).ok_or_else(|| AttributeError::Key { name: name.to_owned() });
+            return made.and_then(|attribute| published.check(attribute));
+        }
+        if names::is_prefix(name) {
+            return Err(AttributeError::Key { name: name.to_owned() });
         }
         if published.covers(name) {
             return Ok(Self::Published(name.into()));
@@ -354,7 +377,8 @@ fn joined<'a>(headers: &'a HeaderMap<HeaderValue>, name: &HeaderName) -> Option<
     let mut values = headers.get_all(name).iter();
     let mut all = readable(values.next()?);
     for value in values {
-        all += ", ";
+        // HTTP/2 may send cookies one by one (RFC 9113, section 8.2.3).
+        all += if *name == COOKIE { "; " } else { ", " };
         all += readable(value);
     }
     Some(all)

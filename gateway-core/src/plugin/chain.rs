@@ -1,5 +1,6 @@
 //! `Chain`: a route's plugins, arranged by phase when the snapshot is compiled.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use super::contain::{Clock, Panicked, contained, contained_sync};
 use super::{BodyMode, Class, Condition, Facts, Flow, HookError, Hooks, Reply, ResponseBodyHook};
 use crate::config::OnError;
+use crate::config::secret_name::shown_condition;
 use crate::context::RequestCtx;
 use crate::telemetry::{FailureCode, PluginError, PluginMetrics, RequestRecord};
 
@@ -51,9 +53,9 @@ impl Mounted {
         self.hooks.phases()
     }
 
-    /// The source of its condition, if it has one.
-    pub fn when(&self) -> Option<&str> {
-        self.when.as_ref().map(Condition::source)
+    /// Its condition, if it has one, without the texts that a secret is held against.
+    pub fn when(&self) -> Option<Cow<'_, str>> {
+        self.when.as_ref().map(|condition| shown_condition(condition.source()))
     }
 
     /// What a failure inside it means for the request: `None` to go on, else the refusal.

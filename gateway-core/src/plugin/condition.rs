@@ -23,6 +23,7 @@ mod compile;
 mod expression;
 mod literal;
 mod name;
+mod never;
 
 use cel::common::ast::SourceInfo;
 use cel::{Env, ParseError, ParseErrors};
@@ -99,9 +100,9 @@ impl Condition {
         found
     }
 
-    /// Whether it holds for no request at all.
+    /// Whether it holds for no request at all, as far as can be told.
     pub fn is_never(&self) -> bool {
-        matches!(self.expression, Expression::Constant(false))
+        self.expression.is_always(false)
     }
 
     /// Whether the request meets the condition.

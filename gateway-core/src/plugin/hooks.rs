@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use pingora_http::{RequestHeader, ResponseHeader};
 
 use super::Reply;
@@ -45,6 +45,12 @@ pub trait RequestHook: Send + Sync {
         head: &mut RequestHeader,
         ctx: &mut RequestCtx,
     ) -> Result<Flow, HookError>;
+
+    /// What it decides of such a request where head and addresses alone tell, for `gateway explain`, which sends nothing
+    /// and asks no hook. `None` where it takes more: a credential to be checked, another service to be asked.
+    fn foresee(&self, _head: &RequestHeader, _ctx: &RequestCtx) -> Option<Flow> {
+        None
+    }
 }
 
 /// The request's body on its way up.
@@ -148,6 +154,8 @@ pub struct Hooks {
     pub(crate) log: Option<Arc<dyn LogHook>>,
     pub(crate) refuses_strangers: bool,
     pub(crate) answers_preflights: bool,
+    /// The fields of the request that its request hook may change; `None` where it may change anything.
+    pub(crate) changes: Option<Box<[HeaderName]>>,
 }
 
 impl Hooks {
@@ -207,6 +215,13 @@ impl Hooks {
     /// Says that preflights of the Fetch standard are answered.
     pub fn answers_preflights(&mut self) -> &mut Self {
         self.answers_preflights = true;
+        self
+    }
+
+    /// Says that the request hook changes no more of the head than these fields. What it leaves alone is known to
+    /// `gateway explain`; of a plugin of the class Transform that says nothing everything may be another by then.
+    pub fn changes_fields(&mut self, fields: impl IntoIterator<Item = HeaderName>) -> &mut Self {
+        self.changes = Some(fields.into_iter().collect());
         self
     }
 

@@ -30,16 +30,22 @@ pub enum Escape {
 }
 
 impl Escape {
-    /// What a content type asks for.
-    pub fn of(content_type: &str) -> Self {
+    /// What a content type asks for; `None` for programs and style sheets, in which a value can say anything however it is
+    /// escaped.
+    pub fn of(content_type: &str) -> Option<Self> {
         let essence =
             content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-        match essence.as_str() {
-            json if json == "application/json" || json.ends_with("+json") => Self::Json,
+        Some(match essence.as_str() {
+            "application/json" | "text/json" => Self::Json,
+            json if json.ends_with("+json") => Self::Json,
             "text/html" | "text/xml" | "application/xml" => Self::Markup,
             xml if xml.ends_with("+xml") => Self::Markup,
+            "text/css" => return None,
+            program if program.ends_with("javascript") || program.ends_with("ecmascript") => {
+                return None;
+            }
             _ => Self::Plain,
-        }
+        })
     }
 
     fn push(self, text: &mut String, value: &str) {
@@ -251,7 +257,7 @@ mod tests {
             ("text/html", "&lt;a b=&#39;&quot;&#39;&gt;\\&amp;"),
             ("image/svg+xml", "&lt;a b=&#39;&quot;&#39;&gt;\\&amp;"),
         ] {
-            let text = template.render_escaped(&facts, Escape::of(content_type));
+            let text = template.render_escaped(&facts, Escape::of(content_type).unwrap());
             assert_eq!(text, expected, "{content_type}");
         }
     }

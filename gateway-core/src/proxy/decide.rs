@@ -9,14 +9,12 @@ use pingora_proxy::Session;
 use super::entry::Arrival;
 use super::exchange::{Open, Target};
 use super::seen::Seen;
-use super::{
-    GatewayProxy, admission, answer, body_too_large, entry, forward, grpc, refusal, tunnel,
-};
+use super::{GatewayProxy, admission, answer, entry, forward, grpc, refusal, tunnel};
 use crate::action::Action;
 use crate::grpc::GrpcForm;
 use crate::plugin::{Attribute, Facts, Reply};
-use crate::snapshot::{ListenerPlan, RoutePlan};
-use crate::telemetry::{FailureCode, TraceContext};
+use crate::snapshot::RoutePlan;
+use crate::telemetry::FailureCode;
 use crate::upstream::{Choice, Upstream, hash};
 
 /// What a request holds leads to no place.
@@ -96,40 +94,20 @@ impl GatewayProxy {
             .as_downstream()
             .as_http1()
             .map(|http1| admission::RawHead(http1.get_headers_raw_bytes()));
-        let limits = open.ctx.listener().limits;
         let head = session.req_header_mut();
         open.seen = Seen::of(&head.headers);
-        let secured = open.conn.secured.as_ref();
         let arrival = Arrival {
             raw: raw.as_ref(),
             seen: &open.seen,
             last_host: &open.conn.last_host,
-            secured: secured.is_some(),
-            belongs: |host: &str, listener: &ListenerPlan| {
-                secured.is_none_or(|secured| secured.is_for(host, listener.tls.as_ref()))
-            },
+            secured: open.conn.secured.as_ref(),
         };
-        let entered = entry::enter(head, arrival, &mut open.ctx);
-        open.ctx.set_secured(secured.cloned());
-        entered?;
+        entry::enter(head, arrival, &mut open.ctx)?;
         let head = session.req_header();
         if head.method == Method::POST {
             open.grpc = GrpcForm::accepted(&head.headers);
         }
-        // A valid trace context goes on, or one begins (W3C Trace Context).
-        let sent =
-            open.seen.traceparent.then(|| TraceContext::from_headers(&head.headers)).flatten();
-        match sent {
-            Some((context, _)) => open.ctx.continue_trace(context),
-            None => open.ctx.begin_trace(TraceContext::begin()),
-        }
-        let Some(limit) = limits.body_bytes.filter(|_| open.seen.content_length) else {
-            return Ok(());
-        };
-        match admission::content_length(&head.headers) {
-            Some(length) if length > limit => Err(body_too_large()),
-            _ => Ok(()),
-        }
+        entry::accept(head, &open.seen, &mut open.ctx)
     }
 
     fn route(&self, session: &Session, open: &mut Open) -> Result<Arc<RoutePlan>, Box<Reply>> {

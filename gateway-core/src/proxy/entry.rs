@@ -1,57 +1,92 @@
 //! A request's way in, from its head to its route: pure functions, which `explain` runs as traffic does.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderValue, Method, StatusCode, Version, header};
 use pingora_http::RequestHeader;
 
 use super::admission::RawHead;
 use super::seen::Seen;
-use super::{admission, client, refusal};
+use super::{admission, body_too_large, client, grpc, refusal};
 use crate::context::RequestCtx;
+use crate::grpc::GrpcForm;
 use crate::plugin::{Facts, Reply};
 use crate::routing::{LastHost, Match, RouteQuery};
-use crate::snapshot::{ListenerPlan, RoutePlan};
-use crate::telemetry::FailureCode;
+use crate::snapshot::RoutePlan;
+use crate::telemetry::{FailureCode, TraceContext};
+use crate::tls::Secured;
 
 /// How a head arrived.
-pub(super) struct Arrival<'a, F> {
+pub(super) struct Arrival<'a> {
     /// As HTTP/1 sent it.
     pub(super) raw: Option<&'a RawHead>,
     pub(super) seen: &'a Seen,
     pub(super) last_host: &'a LastHost,
-    /// Whether the connection is secured.
-    pub(super) secured: bool,
-    /// Whether a request for this host belongs on the connection.
-    pub(super) belongs: F,
+    /// The connection, if it is secured.
+    pub(super) secured: Option<&'a Arc<Secured>>,
 }
 
 /// Checks a head, brings it into the form that is routed, and notes who asks, how and for which host.
 ///
 /// # Errors
 /// The answer to a request that goes no further.
-pub(super) fn enter<F: FnOnce(&str, &ListenerPlan) -> bool>(
+pub(super) fn enter(
     head: &mut RequestHeader,
-    arrival: Arrival<'_, F>,
+    arrival: Arrival<'_>,
     ctx: &mut RequestCtx,
 ) -> Result<(), Box<Reply>> {
-    let Arrival { raw, seen, last_host, secured, belongs } = arrival;
+    let Arrival { raw, seen, last_host, secured } = arrival;
+    ctx.set_secured(secured.cloned());
     let limits = ctx.listener().limits;
     if let Some(host) = admission::admit(head, raw, seen, &limits, last_host)? {
         ctx.set_host(host);
     }
     let (peer, trusted) = (ctx.peer_ip(), &ctx.listener().trusted);
     let address = client::address(peer, &head.headers, trusted);
-    let own = if secured { "https" } else { "http" };
+    let own = if secured.is_some() { "https" } else { "http" };
     let scheme = client::scheme(own, peer, &head.headers, trusted);
     ctx.set_client(address, scheme);
-    if ctx.host().is_some_and(|host| !belongs(host, ctx.listener())) {
+    let belongs = |host: &str| {
+        secured.is_none_or(|secured| secured.is_for(host, ctx.listener().tls.as_ref()))
+    };
+    if ctx.host().is_some_and(|host| !belongs(host)) {
         return Err(misdirected());
     }
     match ctx.listener().redirect {
         Some(port) if scheme == "http" => Err(to_https(head, ctx.host(), port)),
         _ => Ok(()),
     }
+}
+
+/// Looks at what a head says besides where it leads: of its trace, and of its body's length.
+///
+/// # Errors
+/// The answer to a request that goes no further.
+pub(super) fn accept(
+    head: &RequestHeader,
+    seen: &Seen,
+    ctx: &mut RequestCtx,
+) -> Result<(), Box<Reply>> {
+    // A valid trace context goes on, or one begins (W3C Trace Context).
+    let sent = seen.traceparent.then(|| TraceContext::from_headers(&head.headers)).flatten();
+    match sent {
+        Some((context, _)) => ctx.continue_trace(context),
+        None => ctx.begin_trace(TraceContext::begin()),
+    }
+    let Some(limit) = ctx.listener().limits.body_bytes.filter(|_| seen.content_length) else {
+        return Ok(());
+    };
+    match admission::content_length(&head.headers) {
+        Some(length) if length > limit => Err(body_too_large()),
+        _ => Ok(()),
+    }
+}
+
+/// How long the client of a call of gRPC waits, if it says so.
+pub(crate) fn asked_timeout(head: &RequestHeader) -> Option<Duration> {
+    let is_call = head.method == Method::POST && GrpcForm::accepted(&head.headers).is_some();
+    grpc::timeout(&head.headers).filter(|_| is_call)
 }
 
 /// Finds the route of a request, and notes it.
@@ -116,29 +151,28 @@ fn to_https(head: &RequestHeader, host: Option<&str>, port: u16) -> Box<Reply> {
 
 /// What becomes of a head that arrived like this on a connection of its own: its route, or the answer without one.
 ///
-/// `name` is what the client's TLS asked for, if the connection is secured.
-///
 /// # Errors
 /// The answer to a head that goes no further, whatever the routes are.
 pub(crate) fn arrive(
     head: &mut RequestHeader,
-    name: Option<&str>,
-    secured: bool,
+    secured: Option<&Arc<Secured>>,
     ctx: &mut RequestCtx,
 ) -> Result<Result<Arc<RoutePlan>, Box<Reply>>, Box<Reply>> {
     let seen = Seen::of(&head.headers);
-    let belongs = |host: &str, listener: &ListenerPlan| {
-        let plan = listener.tls.as_ref().filter(|_| secured);
-        plan.is_none_or(|plan| plan.serves_alike(name, host))
-    };
+    if head.method == Method::CONNECT {
+        // Nobody is connected through; the server of HTTP says so itself.
+        let detail = "no tunnels are made";
+        return Err(Box::new(Reply::problem(StatusCode::METHOD_NOT_ALLOWED, detail)));
+    }
     let last_host = LastHost::default();
     if head.headers.get_all(header::HOST).iter().count() > 1 {
         return Err(admission::bad_request("the Host is there twice"));
     }
     // As HTTP/1 would send it, for the limits and the checks of its framing.
-    let raw = RawHead(written(head).into());
-    let arrival = Arrival { raw: Some(&raw), seen: &seen, last_host: &last_host, secured, belongs };
+    let raw = (head.version < Version::HTTP_2).then(|| RawHead(written(head).into()));
+    let arrival = Arrival { raw: raw.as_ref(), seen: &seen, last_host: &last_host, secured };
     enter(head, arrival, ctx)?;
+    accept(head, &seen, ctx)?;
     Ok(route(head, ctx))
 }
 

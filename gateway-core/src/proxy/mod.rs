@@ -39,7 +39,7 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
 pub(crate) use admission::preflight_method;
-pub(crate) use entry::arrive;
+pub(crate) use entry::{arrive, asked_timeout};
 pub use failure::status as failure_status;
 pub(crate) use tcp::TcpRelay;
 

@@ -6,6 +6,7 @@
 //! | `%2f`, `%3a`, `%25`, `%0a`, `%c3` | kept encoded, hex upper-cased | RFC 3986, 6.2.2.1; decoding would change the meaning |
 //! | `//` | `/` | most upstreams read them alike; merged before dot segments, as nginx does |
 //! | `/a/./b`, `/a/../b`, `/%2e%2e/` | resolved; never above the root | RFC 3986, 5.2.4, after decoding |
+//! | `\|`, `[`, `]`, `{`, `}`, `^`, `` ` `` | encoded: `%7C` | not allowed in a path, and browsers send them; else a rule for `%7C` could be evaded |
 //! | `;params` and other printable ASCII | untouched | |
 //! | `%00`, `%5C`, `\` | fault | upstreams disagree on their meaning |
 //! | space, control, non-ASCII, `#`, `?` | fault | not allowed in a path |
@@ -89,6 +90,8 @@ enum Class {
     Plain,
     Slash,
     Percent,
+    /// Encoded.
+    Bare,
     Refused,
 }
 
@@ -101,6 +104,12 @@ const CLASSES: [Class; 256] = {
     }
     classes[b'/' as usize] = Class::Slash;
     classes[b'%' as usize] = Class::Percent;
+    let bare = b"|[]{}^`";
+    let mut place = 0;
+    while place < bare.len() {
+        classes[bare[place] as usize] = Class::Bare;
+        place += 1;
+    }
     classes[b'#' as usize] = Class::Refused;
     classes[b'?' as usize] = Class::Refused;
     classes[b'\\' as usize] = Class::Refused;
@@ -134,7 +143,7 @@ fn first_change(raw: &[u8]) -> Result<Option<usize>, PathFault> {
                 }
             }
             Class::Percent if escape_is_normal(&raw[at..])? => at += 3,
-            Class::Percent => return Ok(Some(segment)),
+            Class::Percent | Class::Bare => return Ok(Some(segment)),
             Class::Plain | Class::Refused => return Err(refusal(raw[at])),
         }
     }
@@ -181,6 +190,7 @@ fn rewrite(text: &str, start: usize) -> Result<String, PathFault> {
         at += 1;
         match class(byte) {
             Class::Plain => path.push(char::from(byte)),
+            Class::Bare => push_escape(&mut path, byte),
             Class::Refused => return Err(refusal(byte)),
             Class::Slash => segment = end_segment(&mut path, segment, true),
             Class::Percent => {

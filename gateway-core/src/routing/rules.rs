@@ -69,6 +69,11 @@ impl Rules {
             && self.condition.is_none()
     }
 
+    /// Whether requests that come through a listener can meet them.
+    pub(crate) fn admit(&self, listener: u16) -> bool {
+        self.listeners.is_empty() || self.listeners.contains(&listener)
+    }
+
     /// Whether a request meets them all.
     pub(super) fn hold(&self, query: &RouteQuery<'_>) -> bool {
         self.unmet(query).is_none()

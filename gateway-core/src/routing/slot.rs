@@ -1,7 +1,9 @@
 //! The candidates that one host and one path lead to, in the order in which they are tried.
 
+use http::Method;
 use smallvec::SmallVec;
 
+use super::methods::Wanted;
 use super::paths::{Candidate, Map, Place, Visitor};
 use super::rules::Strictness;
 use crate::plugin::Attribute;
@@ -68,11 +70,14 @@ impl Slot {
         self.candidates.first().map_or(i32::MIN, |first| first.priority)
     }
 
-    /// Puts the candidates in order, once all are there; the order of listing among those of one rank.
+    /// Puts the candidates in order, once all are there. Of those of one rank the ones that list OPTIONS go first, of which
+    /// preflights make use, and then the order of listing decides.
     pub(super) fn finish(&mut self) {
         self.candidates.shrink_to_fit();
         if self.candidates.len() > 1 {
-            self.candidates.sort_by_cached_key(|one| (one.rank(), one.route));
+            let options = Wanted::new(&Method::OPTIONS);
+            let key = |one: &Candidate| (one.rank(), !one.methods.lists(options), one.route);
+            self.candidates.sort_by_cached_key(key);
         }
         if self.candidates.len() > FEW {
             self.index = ValueIndex::new(&self.candidates).map(Box::new);

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::config::secret_name::is_secret;
 use crate::config::{Bounds, Pattern, ValueMatch};
 use crate::plugin::Attribute;
 
@@ -31,6 +32,31 @@ pub enum ValueTest {
     Range(i64, i64),
 }
 
+impl ValueRule {
+    /// What stands there is for nobody else to see: what a field or a parameter of a secret name holds, and any cookie.
+    pub(crate) fn is_secret(&self) -> bool {
+        matches!(self.of, Attribute::RequestCookie(_)) || self.is_named_secret()
+    }
+
+    fn is_named_secret(&self) -> bool {
+        let name = match &self.of {
+            Attribute::RequestHeader(name) => name.as_str(),
+            Attribute::RequestQuery(name) | Attribute::RequestCookie(name) => name,
+            _ => return false,
+        };
+        is_secret(name.as_bytes(), &[])
+    }
+
+    /// The rule in words, without what a secret must be.
+    pub(crate) fn shown(&self) -> String {
+        match &self.test {
+            test @ (ValueTest::Present | ValueTest::Absent) => format!("{} {test}", self.of),
+            _ if self.is_named_secret() => format!("{} is a certain one", self.of),
+            test => format!("{} {test}", self.of),
+        }
+    }
+}
+
 impl From<&ValueMatch> for ValueTest {
     fn from(written: &ValueMatch) -> Self {
         match written {
@@ -57,9 +83,7 @@ impl ValueTest {
             Self::Prefix(prefix) => value.starts_with(&**prefix),
             Self::Regex(pattern) => pattern.regex().is_match(value),
             Self::Range(min, max) => {
-                // `parse` alone would take `+1`.
-                !value.starts_with('+')
-                    && value.parse().is_ok_and(|number: i64| (*min..=*max).contains(&number))
+                whole_number(value).is_some_and(|number| (*min..=*max).contains(&number))
             }
         }
     }
@@ -88,6 +112,16 @@ impl ValueTest {
             _ => self == other,
         }
     }
+}
+
+/// A whole number, `-` in front of it or nothing; one that is greater than any bound counts as the greatest.
+fn whole_number(text: &str) -> Option<i64> {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let beyond = if digits.len() < text.len() { i64::MIN } else { i64::MAX };
+    Some(text.parse().unwrap_or(beyond))
 }
 
 impl fmt::Display for ValueTest {
@@ -131,8 +165,8 @@ mod tests {
             ),
             (
                 "{range: {min: -1}}",
-                &[Some("-1"), Some("9223372036854775807")],
-                &[Some("-2"), Some("1.5")],
+                &[Some("-1"), Some("9223372036854775807"), Some("99999999999999999999")],
+                &[Some("-2"), Some("1.5"), Some("-99999999999999999999"), Some("-"), Some("")],
             ),
         ] {
             for value in passing {

@@ -106,15 +106,25 @@ impl TlsPlan {
     }
 }
 
-impl TlsPlan {
-    /// Whether one connection may ask for this host that came for this name, or for none.
-    pub(crate) fn serves_alike(self: &Arc<Self>, name: Option<&str>, host: &str) -> bool {
-        self.rule(self.group(Some(host))) == self.rule(self.group(name))
-            && name.is_none_or(|name| name == host || self.live.load().shows_alike(name, host))
-    }
-}
-
 impl Secured {
+    /// A connection as it would be, for this name, of a client that shows this certificate or none.
+    pub(crate) fn supposed(
+        plan: &Arc<TlsPlan>,
+        name: Option<&str>,
+        client: Option<Identity>,
+    ) -> Self {
+        Self {
+            server_name: name.map(Into::into),
+            version: "TLSv1.3",
+            cipher: Box::default(),
+            http2: false,
+            group: plan.group(name),
+            client,
+            forwarded: None,
+            plan: plan.clone(),
+        }
+    }
+
     /// Whether a request for this host belongs on the connection (RFC 9110, section 15.5.20): who came for one name may
     /// ask for another if the same certificate is shown for it, and the same is asked of clients.
     /// That is so by what the config says `now`, whatever it said when the connection was made.

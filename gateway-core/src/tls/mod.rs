@@ -12,6 +12,7 @@ mod shown;
 mod ticket;
 
 pub(crate) use accept::Secured;
+pub(crate) use client::Identity;
 pub(crate) use plan::{Spoken, TlsPlan};
 pub(crate) use ticket::secret;
 

@@ -85,7 +85,7 @@ impl Plugin for Compression {
     }
 
     fn attach(self: Arc<Self>, hooks: &mut Hooks) {
-        hooks.request(self.clone());
+        hooks.request(self.clone()).changes_fields([header::ACCEPT_ENCODING]);
         if self.request.is_some() {
             hooks.attempt(self.clone()).request_body(self.clone());
         }
@@ -159,6 +159,12 @@ impl RequestHook for Compression {
         }
         self.note(exchange, ctx);
         Ok(Flow::Continue)
+    }
+
+    fn foresee(&self, head: &RequestHeader, _: &RequestCtx) -> Option<Flow> {
+        // A body that comes compressed may be one that is refused.
+        let coded = self.request.is_some() && head.headers.contains_key(header::CONTENT_ENCODING);
+        (!coded).then_some(Flow::Continue)
     }
 }
 

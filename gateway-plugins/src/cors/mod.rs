@@ -322,6 +322,19 @@ fn asked(head: &RequestHeader) -> Option<&HeaderValue> {
     asks.then(|| head.headers.get(header::ACCESS_CONTROL_REQUEST_METHOD)).flatten()
 }
 
+impl Cors {
+    fn decide(&self, head: &RequestHeader, ctx: &RequestCtx) -> Flow {
+        let verdict = self.verdict(head, ctx);
+        if verdict == Verdict::Refused && self.others == Others::Refuse {
+            return Flow::Respond(Reply::refusal(StatusCode::FORBIDDEN, FailureCode::P4));
+        }
+        match asked(head) {
+            Some(asked) => Flow::Respond(self.preflight(head, verdict, asked)),
+            None => Flow::Continue,
+        }
+    }
+}
+
 #[async_trait]
 impl RequestHook for Cors {
     async fn on_request(
@@ -329,14 +342,11 @@ impl RequestHook for Cors {
         head: &mut RequestHeader,
         ctx: &mut RequestCtx,
     ) -> Result<Flow, HookError> {
-        let verdict = self.verdict(head, ctx);
-        if verdict == Verdict::Refused && self.others == Others::Refuse {
-            return Ok(Flow::Respond(Reply::refusal(StatusCode::FORBIDDEN, FailureCode::P4)));
-        }
-        match asked(head) {
-            Some(asked) => Ok(Flow::Respond(self.preflight(head, verdict, asked))),
-            None => Ok(Flow::Continue),
-        }
+        Ok(self.decide(head, ctx))
+    }
+
+    fn foresee(&self, head: &RequestHeader, ctx: &RequestCtx) -> Option<Flow> {
+        Some(self.decide(head, ctx))
     }
 }
 

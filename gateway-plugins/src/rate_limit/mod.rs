@@ -313,6 +313,11 @@ impl RequestHook for RateLimit {
         }
         Ok(Flow::Respond(reply))
     }
+
+    fn foresee(&self, _: &RequestHeader, _: &RequestCtx) -> Option<Flow> {
+        // Of one request alone nothing is too much.
+        Some(Flow::Continue)
+    }
 }
 
 #[async_trait]

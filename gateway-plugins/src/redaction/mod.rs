@@ -244,6 +244,10 @@ impl RequestHook for Redaction {
         }
         Ok(Flow::Continue)
     }
+
+    fn foresee(&self, _: &RequestHeader, _: &RequestCtx) -> Option<Flow> {
+        (!self.surfaces.request_body).then_some(Flow::Continue)
+    }
 }
 
 #[async_trait]

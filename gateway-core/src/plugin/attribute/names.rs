@@ -1,14 +1,22 @@
 //! The names of attributes, ours and those that plugins publish, and the nearest to a wrong one.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use http::HeaderName;
 
-use super::Attribute;
+use super::{Attribute, AttributeError};
 
 /// What registered plugins declare: full names (`geo.country`) and namespaces (`jwt.*`).
 #[derive(Clone, Debug, Default)]
 pub struct PublishedNames {
+    declared: Arc<Declared>,
+    /// What the route's path captures, where there is one route.
+    captures: Option<Arc<[Box<str>]>>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Declared {
     names: BTreeSet<String>,
     /// Without the `.*`.
     namespaces: BTreeSet<String>,
@@ -22,16 +30,37 @@ impl PublishedNames {
 
     /// Adds a name, or a namespace if it ends in `.*`.
     pub fn declare(&mut self, name: &str) {
+        let declared = Arc::make_mut(&mut self.declared);
         match name.strip_suffix(".*") {
-            Some(namespace) => self.namespaces.insert(namespace.to_owned()),
-            None => self.names.insert(name.to_owned()),
+            Some(namespace) => declared.namespaces.insert(namespace.to_owned()),
+            None => declared.names.insert(name.to_owned()),
         };
     }
 
     /// Whether a plugin may publish this name.
     pub fn covers(&self, name: &str) -> bool {
-        let spaced = |(dot, _)| dot + 1 < name.len() && self.namespaces.contains(&name[..dot]);
-        self.names.contains(name) || name.match_indices('.').any(spaced)
+        let Declared { names, namespaces } = &*self.declared;
+        let spaced = |(dot, _)| dot + 1 < name.len() && namespaces.contains(&name[..dot]);
+        names.contains(name) || name.match_indices('.').any(spaced)
+    }
+
+    /// The same for a route whose path captures these: no other is known there.
+    pub(crate) fn of_route(&self, captures: &[&str]) -> Self {
+        let captures = captures.iter().map(|name| (*name).into()).collect();
+        Self { declared: self.declared.clone(), captures: Some(captures) }
+    }
+
+    /// Whether a path can capture what this attribute stands for.
+    pub(super) fn check(&self, attribute: Attribute) -> Result<Attribute, AttributeError> {
+        match (&attribute, &self.captures) {
+            (Attribute::RequestCapture(name), Some(known))
+                if !known.iter().any(|one| **one == **name) =>
+            {
+                let known = known.iter().map(|one| &**one);
+                Err(AttributeError::not_captured(name, known))
+            }
+            _ => Ok(attribute),
+        }
     }
 }
 
@@ -102,6 +131,12 @@ pub(super) fn keyed(name: &str) -> Option<(Make, &str)> {
     })
 }
 
+/// Whether it is what stands before a name alone.
+pub(super) fn is_prefix(name: &str) -> bool {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    KEYED.iter().any(|(prefix, _)| *prefix == name)
+}
+
 pub(super) fn did_you_mean(nearest: &Option<String>) -> String {
     nearest.as_ref().map(|name| format!("; did you mean `{name}`?")).unwrap_or_default()
 }
@@ -115,10 +150,10 @@ pub(super) fn nearest(name: &str, published: &PublishedNames) -> Option<String> 
     }
     let fixed = FIXED.iter().map(|(known, _)| (*known).to_owned());
     let keyed = KEYED.iter().filter_map(|(prefix, _)| with_key_of(name, prefix));
-    let spaced = published.namespaces.iter().filter_map(|space| with_key_of(name, space));
+    let spaced = published.declared.namespaces.iter().filter_map(|space| with_key_of(name, space));
     fixed
         .chain(keyed)
-        .chain(published.names.iter().cloned())
+        .chain(published.declared.names.iter().cloned())
         .chain(spaced)
         .map(|known| (distance(name, &known), known))
         .filter(|(distance, known)| *distance <= FARTHEST && *distance * 3 <= known.len())

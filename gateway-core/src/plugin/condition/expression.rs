@@ -202,10 +202,18 @@ impl Text {
 impl TextTest {
     fn holds(&self, text: &str, facts: &Facts<'_>) -> bool {
         match self {
-            Self::Compare(comparison, Text::Literal(other)) => comparison.holds(text, &**other),
-            Self::Compare(comparison, other) => {
+            Self::Compare(comparison, other @ Text::Attribute(_)) => {
                 other.with(facts, |other| other.is_some_and(|other| comparison.holds(text, other)))
             }
+            alone => alone.holds_alone(text),
+        }
+    }
+
+    /// The same of a test that reads nothing besides.
+    pub(super) fn holds_alone(&self, text: &str) -> bool {
+        match self {
+            Self::Compare(comparison, Text::Literal(other)) => comparison.holds(text, &**other),
+            Self::Compare(_, Text::Attribute(_)) => false,
             Self::In(list) => list.binary_search_by(|item| (**item).cmp(text)).is_ok(),
             Self::StartsWith(prefix) => text.starts_with(&**prefix),
             Self::EndsWith(suffix) => text.ends_with(&**suffix),

@@ -1,6 +1,6 @@
 //! The paths of a host that has many: maps of exact ones and prefixes, trees of templates.
 
-use super::{Candidate, Map, Place, Visitor};
+use super::{Candidate, Map, Place, Visitor, by_length};
 use crate::config::WholePattern;
 use crate::routing::pattern::{PathPattern, Segment, Template};
 use crate::routing::slot::Slot;
@@ -51,11 +51,8 @@ impl Many {
     }
 
     fn regex(&mut self, pattern: &WholePattern) -> &mut Slot {
-        let place = self.regexes.iter().position(|(held, _)| held == pattern);
-        let place = place.unwrap_or_else(|| {
-            let longer =
-                |(held, _): &(WholePattern, Slot)| held.source().len() >= pattern.source().len();
-            let place = self.regexes.partition_point(longer);
+        let place = self.regexes.binary_search_by(|(held, _)| by_length(held, pattern));
+        let place = place.unwrap_or_else(|place| {
             self.regexes.insert(place, (pattern.clone(), Slot::default()));
             place
         });
@@ -93,7 +90,8 @@ impl Many {
         if !self.templates.is_empty() && visitor.wants(priority) {
             self.templates.visit_ends(Some(below), place, visitor);
         }
-        for (pattern, slot) in &self.regexes {
+        let regexes = if visitor.tries(self.regexes.len()) { &*self.regexes } else { &[] };
+        for (pattern, slot) in regexes {
             if visitor.wants(slot.priority()) && pattern.regex().is_match(path) {
                 slot.visit(place, visitor);
             }

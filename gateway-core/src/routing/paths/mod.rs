@@ -4,7 +4,7 @@
 mod few;
 mod many;
 
-use std::cmp::Reverse;
+use std::cmp::{Ordering, Reverse};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -46,6 +46,17 @@ pub(super) trait Visitor<'t> {
     /// Whether a candidate of this priority can still be of interest.
     fn wants(&self, priority: i32) -> bool;
     fn visit(&mut self, candidate: &'t Candidate);
+
+    /// Whether it is worth trying so many regular expressions.
+    fn tries(&self, _expressions: usize) -> bool {
+        true
+    }
+}
+
+/// The order in which regular expressions are tried: longer ones first.
+pub(super) fn by_length(one: &WholePattern, two: &WholePattern) -> Ordering {
+    let key = |pattern: &WholePattern| Reverse(pattern.source().len());
+    key(one).cmp(&key(two)).then_with(|| one.source().cmp(two.source()))
 }
 
 /// The candidates of one host, by path.

@@ -44,7 +44,8 @@
 //!   the methods of all such routes.
 //! - **HEAD** is not implied by GET: a route serves the methods it lists and no other.
 //! - **A CORS preflight** is matched by the method it asks for, so that it reaches the plugins of
-//!   the route that would serve it; a route that lists OPTIONS itself goes first.
+//!   the route that would serve it, and by OPTIONS where that is listed. Of two routes that are
+//!   equal in all rows the one that lists OPTIONS goes first.
 
 mod near;
 mod shadow;
@@ -55,7 +56,7 @@ use std::sync::Arc;
 use http::Method;
 
 use super::methods::{AllowedMethods, MethodSet, Wanted};
-use super::paths::{Candidate, Map, Paths, Place, Visitor};
+use super::paths::{Candidate, Map, Paths, Place, Visitor, by_length};
 use super::pattern::{HostPattern, PathPattern};
 use super::rules::Rules;
 use crate::config::WholePattern;
@@ -198,21 +199,14 @@ impl RouteTable {
             // `OPTIONS *` asks for the gateway itself, which is no route's.
             return Match::NotFound;
         }
-        let Some(preflight) = query.preflight_method else {
-            return self.find_method(query, Wanted::new(query.method));
-        };
         let own = Wanted::new(query.method);
-        match self.first(query, |candidate| candidate.methods.lists(own) && candidate.takes(query))
-        {
-            Some(route) => Match::Route(route),
-            None => self.find_method(query, Wanted::new(preflight)),
-        }
-    }
-
-    fn find_method(&self, query: &RouteQuery<'_>, wanted: Wanted<'_>) -> Match {
+        let asked_for = query.preflight_method.map(Wanted::new);
         let mut refused = false;
         let route = self.first(query, |candidate| {
-            let serves = candidate.methods.is_any() || candidate.methods.lists(wanted);
+            let methods = &candidate.methods;
+            let serves = methods.is_any()
+                || methods.lists(own)
+                || asked_for.is_some_and(|asked_for| methods.lists(asked_for));
             refused |= !serves;
             serves && candidate.takes(query)
         });
@@ -255,7 +249,8 @@ impl RouteTable {
         for paths in self.wildcards_of(place.host) {
             paths.visit(place, visitor);
         }
-        for (pattern, paths) in &self.regexes {
+        let regexes = if visitor.tries(self.regexes.len()) { &*self.regexes } else { &[] };
+        for (pattern, paths) in regexes {
             if visitor.wants(paths.priority()) && pattern.regex().is_match(place.host) {
                 paths.visit(place, visitor);
             }
@@ -304,11 +299,8 @@ impl RouteTable {
     }
 
     fn host_regex(&mut self, pattern: &WholePattern) -> &mut Paths {
-        let place = self.regexes.iter().position(|(held, _)| held == pattern);
-        let place = place.unwrap_or_else(|| {
-            let longer =
-                |(held, _): &(WholePattern, Paths)| held.source().len() >= pattern.source().len();
-            let place = self.regexes.partition_point(longer);
+        let place = self.regexes.binary_search_by(|(held, _)| by_length(held, pattern));
+        let place = place.unwrap_or_else(|place| {
             self.regexes.insert(place, (pattern.clone(), Paths::default()));
             place
         });

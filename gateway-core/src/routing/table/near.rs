@@ -33,9 +33,6 @@ impl RouteSpec {
     pub(crate) fn decided_by(&self, other: &Self, query: &RouteQuery<'_>) -> &'static str {
         let host = query.host;
         let lists = |spec: &Self| spec.methods.contains(query.method);
-        if query.preflight_method.is_some() && lists(self) && !lists(other) {
-            return "it lists OPTIONS, and this is a preflight";
-        }
         let own = self.matched_host(host);
         let others = other.matched_host(host);
         let (mine, theirs) = (order(&self.path), order(&other.path));
@@ -56,6 +53,9 @@ impl RouteSpec {
                 _ => "a more specific path",
             },
             () if self.methods.is_empty() != other.methods.is_empty() => "it lists methods",
+            () if strict == loose && lists(self) && !lists(other) => {
+                "it lists OPTIONS, and this is a preflight"
+            }
             () => strict.over(&loose),
         }
     }

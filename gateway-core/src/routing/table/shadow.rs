@@ -2,14 +2,15 @@
 
 use std::cmp::Reverse;
 
-use http::Method;
-
-use super::{All, RouteIndex, RouteSpec, RouteTable};
-use crate::routing::paths::{Candidate, Place, order};
-use crate::routing::pattern::HostPattern;
+use super::{RouteIndex, RouteSpec, RouteTable};
+use crate::routing::paths::{Candidate, Paths, Place, Visitor, order};
+use crate::routing::pattern::{HostPattern, PathPattern};
 
 /// More candidates than these are not looked at for one host of one route.
 const ENOUGH: usize = 256;
+
+/// Where there are more regular expressions than these, none is tried on what other routes match.
+const FEW_EXPRESSIONS: usize = 256;
 
 /// A route whose requests another one takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,21 +49,60 @@ impl RouteTable {
         };
         let path = spec.path.sample().unwrap_or_else(|| "/".into());
         let place = Place { host: &sample, path: &path, facts: None };
-        let (mut found, mut seen) = (None, 0);
-        self.visit(
-            &place,
-            &mut All(|candidate: &Candidate| {
-                seen += 1;
-                if found.is_some() || seen > ENOUGH || candidate.route == route {
-                    return;
-                }
-                let Some(other) = self.spec(candidate.route) else { return };
-                if other.goes_before(spec, host) && other.takes_all_of(spec, host) {
-                    found = Some(candidate.route);
-                }
-            }),
-        );
-        found
+        let mut takers = Takers { table: self, route, spec, host, found: None, left: ENOUGH };
+        // No sample tells what an expression matches, but for an expression that is the same.
+        let same: Vec<&Paths> = match host {
+            Some(HostPattern::Regex(pattern)) => {
+                let same = self.regexes.iter().filter(|(held, _)| held == pattern);
+                same.map(|(_, paths)| paths).collect()
+            }
+            Some(HostPattern::Exact(host)) => self.exact.get(host).into_iter().collect(),
+            Some(HostPattern::Under(name)) => self.wildcards.get(name).into_iter().collect(),
+            None => Vec::new(),
+        };
+        for paths in same.into_iter().chain([&self.any_host]) {
+            if let PathPattern::Regex(pattern) = &spec.path {
+                let slots = paths.regexes().iter().filter(|(held, _)| held == pattern);
+                slots.flat_map(|(_, slot)| slot.candidates()).for_each(|one| takers.visit(one));
+            }
+            if matches!(host, Some(HostPattern::Regex(_))) {
+                paths.visit(&place, &mut takers);
+            }
+        }
+        self.visit(&place, &mut takers);
+        takers.found
+    }
+}
+
+/// Looks for a route that takes everything that another could take.
+struct Takers<'s> {
+    table: &'s RouteTable,
+    route: RouteIndex,
+    spec: &'s RouteSpec,
+    host: Option<&'s HostPattern>,
+    found: Option<RouteIndex>,
+    /// How many are still looked at.
+    left: usize,
+}
+
+impl<'t> Visitor<'t> for Takers<'_> {
+    fn wants(&self, priority: i32) -> bool {
+        self.found.is_none() && self.left > 0 && priority >= self.spec.priority
+    }
+
+    fn tries(&self, expressions: usize) -> bool {
+        expressions <= FEW_EXPRESSIONS
+    }
+
+    fn visit(&mut self, candidate: &'t Candidate) {
+        if !self.wants(candidate.priority) || candidate.route == self.route {
+            return;
+        }
+        self.left -= 1;
+        let Some(other) = self.table.spec(candidate.route) else { return };
+        if other.goes_before(self.spec, self.host) && other.takes_all_of(self.spec, self.host) {
+            self.found = Some(candidate.route);
+        }
     }
 }
 
@@ -77,9 +117,6 @@ impl RouteSpec {
         let methods = self.methods.is_empty()
             || !other.methods.is_empty()
                 && other.methods.iter().all(|method| self.methods.contains(method));
-        // A preflight goes to whoever lists OPTIONS first.
-        let lists = |spec: &Self| spec.methods.contains(&Method::OPTIONS);
-        let methods = methods && (lists(self) || !lists(other));
         hosts && methods && self.path.covers(&other.path) && self.rules.cover(&other.rules)
     }
 

@@ -345,7 +345,7 @@ fn routes_that_others_hide_are_told_with_who_hides_them() {
         (spec("- ~.* - -"), spec("- /x - -"), true),
         (spec("- ~.* - -"), spec("- =/x - -"), false),
         (spec("- / - -"), spec("- /x - -"), false),
-        (first("- - - -"), spec("- /x OPTIONS -"), false),
+        (first("- - - -"), spec("- /x OPTIONS -"), true),
         (first("- - OPTIONS,GET -"), spec("- /x OPTIONS -"), true),
     ] {
         let names = format!("{} | {}", one.name, two.name);
@@ -454,22 +454,22 @@ fn reference(routes: &[Plain], query: &RouteQuery<'_>) -> (bool, Match) {
         .filter_map(|(place, route)| Some((rank(route, query)?, place)))
         .collect();
     ranked.sort_by(|(one, first), (two, second)| two.cmp(one).then(first.cmp(second)));
-    let listing =
-        |method: &Method| ranked.iter().find(|(_, place)| routes[*place].methods.contains(method));
     let takes =
         |route: &Plain, method: &Method| route.methods.is_empty() || route.methods.contains(method);
-    let taking = |method: &Method| ranked.iter().find(|(_, place)| takes(&routes[*place], method));
-    let method = query.preflight_method.unwrap_or(query.method);
-    let tied = ranked.windows(2).any(|pair| {
-        let [one, two] = [&routes[pair[0].1], &routes[pair[1].1]];
-        pair[0].0 == pair[1].0 && takes(one, method) && takes(two, method)
-    });
-    let found = match query.preflight_method {
-        Some(method) => listing(query.method).or_else(|| taking(method)),
-        None => taking(query.method),
-    };
-    let found = match found {
-        Some(&(_, place)) => Match::Route(RouteIndex(place as u32)),
+    let methods: Vec<&Method> = [query.method].into_iter().chain(query.preflight_method).collect();
+    let taking: Vec<&(Vec<i64>, usize)> = ranked
+        .iter()
+        .filter(|(_, place)| methods.iter().any(|method| takes(&routes[*place], method)))
+        .collect();
+    let first = taking.first().map(|(rank, _)| rank);
+    let best: Vec<usize> =
+        taking.iter().filter(|(rank, _)| Some(rank) == first).map(|(_, place)| *place).collect();
+    let tied = methods
+        .iter()
+        .any(|method| best.iter().filter(|place| takes(&routes[**place], method)).count() > 1);
+    let listing = best.iter().find(|place| routes[**place].methods.contains(query.method));
+    let found = match listing.or(best.first()) {
+        Some(&place) => Match::Route(RouteIndex(place as u32)),
         None if ranked.is_empty() => Match::NotFound,
         None => {
             let mut allowed = AllowedMethods::default();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use regex_syntax::hir::literal::{ExtractKind, Extractor, Seq};
+use regex_syntax::hir::literal::{ExtractKind, Extractor, Literal, Seq};
 
 use super::{RouteIndex, RouteTable};
 use crate::config::WholePattern;
@@ -11,6 +11,9 @@ use crate::routing::pattern::PathPattern;
 
 /// More ties than these are not looked for.
 const ENOUGH: usize = 100;
+
+/// More pairs than these are not held against each other: of some thousand routes of one path and one rank.
+const MANY: usize = 10_000_000;
 
 /// Two routes that a request could match, none of which goes before the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,7 +27,7 @@ pub struct Tie {
 impl RouteTable {
     /// Routes that are not told apart, in the order of listing; the first hundred or so.
     pub fn ties(&self) -> Vec<Tie> {
-        let mut found = Found { table: self, ties: BTreeSet::new() };
+        let mut found = Found { table: self, ties: BTreeSet::new(), left: MANY };
         let named = self.exact.values().chain(self.wildcards.values());
         let regexes = self.regexes.iter().map(|(_, paths)| paths);
         for paths in named.chain(regexes).chain([&self.any_host]) {
@@ -44,11 +47,13 @@ impl RouteTable {
 struct Found<'t> {
     table: &'t RouteTable,
     ties: BTreeSet<Tie>,
+    /// How many pairs are still held against each other.
+    left: usize,
 }
 
 impl Found<'_> {
     fn is_enough(&self) -> bool {
-        self.ties.len() >= ENOUGH
+        self.ties.len() >= ENOUGH || self.left == 0
     }
 
     /// Among the routes of one host.
@@ -133,6 +138,7 @@ impl Found<'_> {
             }
             let later = candidates[place + 1..].iter().zip(&ranks[place + 1..]);
             for (two, other) in later.chain(others.iter().zip(&other_ranks)) {
+                self.left = self.left.saturating_sub(1);
                 if other == rank && one.route != two.route && one.meets(two) {
                     self.add(one.route, two.route);
                 }
@@ -158,9 +164,7 @@ impl Candidate {
 
 /// Whether a text could match both, as far as their beginnings and their ends tell.
 fn may_meet(one: &WholePattern, two: &WholePattern) -> bool {
-    let (one, two) = (Ends::of(one), Ends::of(two));
-    let starts = |one: &[u8], two: &[u8]| one.starts_with(two) || two.starts_with(one);
-    alike(&one.prefixes, &two.prefixes, starts) && one.end_alike(&two)
+    Ends::of(one).meet(&Ends::of(two))
 }
 
 /// The pairs of expressions of one length, longer ones first, that a text could match both of. Those of which the
@@ -180,27 +184,82 @@ fn meeting(patterns: &[&WholePattern]) -> BTreeSet<(usize, usize)> {
 
 fn meeting_of_one_length(group: &[&WholePattern]) -> BTreeSet<(usize, usize)> {
     let ends: Vec<Ends> = group.iter().map(|pattern| Ends::of(pattern)).collect();
+    let heads = Index::new(ends.iter().map(|ends| ends.prefixes.literals()), |text| text.to_vec());
+    let backwards = |text: &[u8]| text.iter().rev().copied().collect();
+    let tails = Index::new(ends.iter().map(|ends| ends.suffixes.literals()), backwards);
+    // Whichever tells more of them apart.
+    let index = if heads.pairs() <= tails.pairs() { heads } else { tails };
     let mut found = BTreeSet::new();
-    let mut meet = |one: usize, two: usize| {
-        if one != two && ends[one].end_alike(&ends[two]) {
+    index.for_each(|one, two| {
+        if one != two
+            && !found.contains(&(one.min(two), one.max(two)))
+            && ends[one].meet(&ends[two])
+        {
             found.insert((one.min(two), one.max(two)));
         }
-    };
-    let mut starts: Vec<(&[u8], usize)> = Vec::new();
-    for (place, ends) in ends.iter().enumerate() {
-        match ends.prefixes.literals() {
-            Some(literals) => {
-                starts.extend(literals.iter().map(|literal| (literal.as_bytes(), place)));
+    });
+    found
+}
+
+/// What texts begin with, or end with, backwards: those that may be the same stand side by side.
+struct Index {
+    texts: Vec<(Vec<u8>, usize)>,
+    /// The places of those of which nothing is known.
+    unknown: Vec<usize>,
+    len: usize,
+}
+
+impl Index {
+    fn new<'l>(
+        literals: impl Iterator<Item = Option<&'l [Literal]>>,
+        turn: impl Fn(&[u8]) -> Vec<u8>,
+    ) -> Self {
+        let mut index = Self { texts: Vec::new(), unknown: Vec::new(), len: 0 };
+        for (place, literals) in literals.enumerate() {
+            index.len += 1;
+            match literals {
+                Some(all) => {
+                    index.texts.extend(all.iter().map(|one| (turn(one.as_bytes()), place)));
+                }
+                None => index.unknown.push(place),
             }
-            None => (0..group.len()).for_each(|other| meet(place, other)),
+        }
+        index.texts.sort_unstable();
+        index
+    }
+
+    /// About how many pairs there are.
+    fn pairs(&self) -> usize {
+        let mut pairs = self.unknown.len() * self.len;
+        self.for_each_known(|_, _| {
+            pairs += 1;
+            pairs < MANY
+        });
+        pairs
+    }
+
+    fn for_each(&self, mut meet: impl FnMut(usize, usize)) {
+        let mut left = MANY;
+        for one in &self.unknown {
+            (0..self.len).for_each(|two| meet(*one, two));
+        }
+        self.for_each_known(|one, two| {
+            meet(one, two);
+            left -= 1;
+            left > 0
+        });
+    }
+
+    fn for_each_known(&self, mut go_on: impl FnMut(usize, usize) -> bool) {
+        for (place, (start, one)) in self.texts.iter().enumerate() {
+            let later = self.texts[place + 1..].iter();
+            for (_, two) in later.take_while(|(other, _)| other.starts_with(start)) {
+                if !go_on(*one, *two) {
+                    return;
+                }
+            }
         }
     }
-    starts.sort_unstable();
-    for (place, (start, one)) in starts.iter().enumerate() {
-        let alike = starts[place + 1..].iter().take_while(|(other, _)| other.starts_with(start));
-        alike.for_each(|(_, two)| meet(*one, *two));
-    }
-    found
 }
 
 /// What texts that an expression matches begin and end with, if that is known.
@@ -218,9 +277,12 @@ impl Ends {
         Self { prefixes: literals(ExtractKind::Prefix), suffixes: literals(ExtractKind::Suffix) }
     }
 
-    fn end_alike(&self, other: &Self) -> bool {
+    /// Whether one text could have the ends of both.
+    fn meet(&self, other: &Self) -> bool {
+        let starts = |one: &[u8], two: &[u8]| one.starts_with(two) || two.starts_with(one);
         let ends = |one: &[u8], two: &[u8]| one.ends_with(two) || two.ends_with(one);
         alike(&self.suffixes, &other.suffixes, ends)
+            && alike(&self.prefixes, &other.prefixes, starts)
     }
 }
 

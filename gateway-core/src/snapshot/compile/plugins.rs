@@ -3,11 +3,26 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use http::header::{ACCESS_CONTROL_REQUEST_METHOD, ORIGIN};
+
 use super::Compile;
 use crate::config::{ConfigPath, OnError, PluginConfig};
-use crate::plugin::{BuildEnv, Chain, Class, Condition, Level, Mounted};
-use crate::snapshot::Snapshot;
+use crate::plugin::{Attribute, BuildEnv, Class, Condition, Level, Mounted};
 use crate::snapshot::written::written;
+use crate::snapshot::{ListenerPlan, Snapshot};
+
+/// Whether a plugin's condition looks at what tells a preflight from other requests.
+fn spares_preflights(plugin: &Mounted) -> bool {
+    plugin.when.as_ref().is_some_and(|when| {
+        when.attributes().into_iter().any(|attribute| match attribute {
+            Attribute::RequestMethod => true,
+            Attribute::RequestHeader(name) => {
+                *name == ACCESS_CONTROL_REQUEST_METHOD || *name == ORIGIN
+            }
+            _ => false,
+        })
+    })
+}
 
 impl Compile<'_> {
     /// Builds the plugins of one list.
@@ -111,7 +126,9 @@ impl Compile<'_> {
             let message = format!("`{name}` acts on no request: its condition never holds");
             self.warnings.push(self.document.fault(&at, message));
         }
-        let free = when.attributes().into_iter().find(|attribute| attribute.is_free());
+        let chosen =
+            |attribute: &Attribute| attribute.is_free() || *attribute == Attribute::TlsServerName;
+        let free = when.attributes().into_iter().find(|attribute| chosen(attribute));
         if let Some(free) = free.filter(|_| class == Class::Security) {
             let message = format!(
                 "`{name}` protects, and a client can do without it: whether it acts depends on `{free}`, which \
@@ -125,9 +142,15 @@ impl Compile<'_> {
     pub(super) fn warn_of_chains(&mut self, snapshot: &Snapshot) {
         let mut warned = HashSet::new();
         let mut met = HashSet::new();
-        let listeners = snapshot.listeners.iter().map(|listener| &listener.chain);
-        let routed = snapshot.routes.iter().flat_map(|route| route.chains.iter());
-        let routed: Vec<&Arc<Chain>> = routed.collect();
+        let http = || snapshot.listeners.iter().filter(|listener| listener.tcp.is_none());
+        let (mut routed, mut reached) = (Vec::new(), HashSet::new());
+        for (spec, route) in snapshot.table.specs().iter().zip(&snapshot.routes) {
+            for listener in http().filter(|listener| spec.rules.admit(listener.index)) {
+                routed.extend(route.chain(listener));
+                reached.insert(listener.index);
+            }
+        }
+        let listeners = http().map(|listener| &listener.chain);
         for chain in &routed {
             if warned.insert(Arc::as_ptr(chain).cast::<()>()) {
                 met.extend(chain.plugins().map(Arc::as_ptr));
@@ -137,7 +160,7 @@ impl Compile<'_> {
         for chain in listeners.chain(routed) {
             let mut plugins = chain.plugins().take_while(|plugin| !plugin.hooks.answers_preflights);
             let refuses =
-                plugins.find(|plugin| plugin.hooks.refuses_strangers && plugin.when.is_none());
+                plugins.find(|plugin| plugin.hooks.refuses_strangers && !spares_preflights(plugin));
             let answers = chain.plugins().find(|plugin| plugin.hooks.answers_preflights);
             let (Some(refuses), Some(answers)) = (refuses, answers) else { continue };
             if !seen.insert(Arc::as_ptr(refuses)) {
@@ -153,8 +176,33 @@ impl Compile<'_> {
         if snapshot.routes.is_empty() {
             return;
         }
+        let unreached = |listener: &&Arc<ListenerPlan>| {
+            listener.redirect.is_none() && !reached.contains(&listener.index)
+        };
+        for listener in http().filter(unreached) {
+            let message = format!(
+                "no route is reached through `{}`: its plugins act on nothing, and every request gets a 404",
+                listener.name
+            );
+            let path = ConfigPath::root().key("listeners").index(usize::from(listener.index));
+            self.warnings.push(self.document.fault(&path, message));
+        }
+        let listed = |kind: &str, name: &str| format!("{kind}/{name}");
+        let mut empty: HashSet<String> = http()
+            .filter(|listener| !reached.contains(&listener.index))
+            .map(|listener| listed("listener", &listener.name))
+            .collect();
+        let routes = &self.config.routes;
+        let groups = self.config.route_groups.iter();
+        let named: HashSet<&str> = routes.iter().filter_map(|one| one.group.as_deref()).collect();
+        empty.extend(
+            groups
+                .filter(|group| !named.contains(group.name.as_str()))
+                .map(|group| listed("group", &group.name)),
+        );
         for plugin in std::mem::take(&mut self.outer) {
-            if met.contains(&Arc::as_ptr(&plugin)) {
+            // Where its listener or group has no routes, that is told already.
+            if met.contains(&Arc::as_ptr(&plugin)) || empty.contains(&*plugin.scope) {
                 continue;
             }
             let message = format!(

@@ -93,9 +93,11 @@ impl Compile<'_> {
         let matching = matching.as_ref().unwrap_or(&config.r#match);
         let name: Arc<str> = config.name.as_str().into();
         let spec = self.spec(config, matching, name.clone(), path, &around.names);
-        let chains = self.chains(config, path, around, group);
-        let published = self.published.clone();
         let captures = matching.path.as_ref().map(PathMatch::captures).unwrap_or_default();
+        let published = Arc::new(self.published.of_route(&captures));
+        let everywhere = std::mem::replace(&mut self.published, published.clone());
+        let chains = self.chains(config, path, around, group);
+        self.published = everywhere;
         let mut wrong = Wrong::new();
         let named = config.reply.as_ref().and_then(|reply| reply.file.as_deref());
         let file = named.map(|file| {
@@ -270,6 +272,11 @@ impl Compile<'_> {
             let at = path.clone().key("match").key("when");
             parsed.map_err(|error| self.fault(&at, error.to_string())).ok()
         });
+        if condition.as_ref().is_some_and(Condition::is_never) {
+            let at = path.clone().key("match").key("when");
+            let message = "serves no request: its condition never holds";
+            self.warnings.push(self.document.fault(&at, message.to_owned()));
+        }
         let faulty = condition.is_none() && matching.when.is_some();
         let named = matching.listeners.iter();
         let rules = Arc::new(Rules {

@@ -1,0 +1,77 @@
+//! Conditions that are true for no request, or for each, as far as their form tells.
+
+use std::net::IpAddr;
+
+use super::expression::{Comparison, Expression, Text, TextTest};
+use crate::plugin::attribute::Attribute;
+
+impl Expression {
+    /// Whether it is this for every request.
+    pub(super) fn is_always(&self, what: bool) -> bool {
+        match self {
+            Self::Constant(constant) => *constant == what,
+            Self::Not(inner) => inner.is_always(!what),
+            Self::All(terms) if what => terms.iter().all(|term| term.is_always(true)),
+            Self::All(terms) => terms.iter().any(|term| term.is_always(false)) || contradict(terms),
+            Self::Any(terms) if what => terms.iter().any(|term| term.is_always(true)),
+            Self::Any(terms) => terms.iter().all(|term| term.is_always(false)),
+            Self::Text(Text::Literal(text), test) => test.of(text) == Some(what),
+            _ if what => false,
+            _ => match self.only() {
+                Some((attribute, values)) => {
+                    values.iter().all(|value| is_impossible(attribute, value))
+                }
+                None => false,
+            },
+        }
+    }
+
+    /// The one attribute that it reads, and the values for which alone it is true.
+    fn only(&self) -> Option<(&Attribute, Vec<&str>)> {
+        let Self::Text(Text::Attribute(attribute), test) = self else { return None };
+        match test {
+            TextTest::Compare(Comparison::Equal, Text::Literal(value)) => {
+                Some((attribute, vec![value]))
+            }
+            TextTest::In(values) => {
+                Some((attribute, values.iter().map(|value| &**value).collect()))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl TextTest {
+    /// What it says of a text, where it reads nothing else.
+    fn of(&self, text: &str) -> Option<bool> {
+        match self {
+            Self::Compare(_, Text::Attribute(_)) => None,
+            alone => Some(alone.holds_alone(text)),
+        }
+    }
+}
+
+/// Whether two of the terms ask one attribute for values that are not the same.
+fn contradict(terms: &[Expression]) -> bool {
+    let known: Vec<_> = terms.iter().filter_map(Expression::only).collect();
+    known.iter().enumerate().any(|(place, (attribute, values))| {
+        known[place + 1..].iter().any(|(other, others)| {
+            attribute == other && !values.iter().any(|value| others.contains(value))
+        })
+    })
+}
+
+/// Whether an attribute never holds this text.
+fn is_impossible(attribute: &Attribute, value: &str) -> bool {
+    match attribute {
+        Attribute::RequestPath => !value.starts_with('/'),
+        Attribute::RequestHost => value.chars().any(|one| one.is_ascii_uppercase()),
+        Attribute::RequestScheme => !["http", "https"].contains(&value),
+        Attribute::RequestProtocol => !["HTTP/1.0", "HTTP/1.1", "HTTP/2"].contains(&value),
+        Attribute::TlsVersion => !["TLSv1.2", "TLSv1.3"].contains(&value),
+        Attribute::ClientIp | Attribute::PeerIp => {
+            value.parse::<IpAddr>().map_or(true, |address| address.to_string() != value)
+        }
+        _ => false,
+    }
+}
