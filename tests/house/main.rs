@@ -40,6 +40,7 @@ mod redaction;
 mod reload;
 mod retries;
 mod rooms;
+mod route_commands;
 mod routes;
 mod routing;
 mod shared_limits;

@@ -144,6 +144,40 @@ fn a_mirror_that_is_dead_slow_or_failing_is_not_felt() {
 }
 
 #[test]
+fn a_target_that_fails_is_left_alone_and_tried_again() {
+    let origin = Origin::saying("one");
+    let count = Arc::new(Mutex::new(0));
+    let counted = count.clone();
+    let next = Origin::scripted(move |exchange| {
+        let mut count = counted.lock().unwrap_or_else(PoisonError::into_inner);
+        *count += 1;
+        match *count {
+            ..=5 => exchange.reset(),
+            _ => exchange.write("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
+        }
+    });
+    let gate = gate(&origin, next.address(), "share: 100%");
+    for failed in 1..=5 {
+        assert_eq!(gate.get("/api").text(), "one");
+        gate.await_metric(&copies("failed"), f64::from(failed));
+    }
+    let began = Instant::now();
+    let mut spared = 0.0;
+
+    while gate.metric(&copies("answered")) == 0.0 {
+        assert_eq!(gate.get("/api").text(), "one");
+        if began.elapsed() < Duration::from_millis(300) {
+            spared += 1.0;
+            gate.await_metric(&copies("failed"), 5.0 + spared);
+        }
+        assert!(began.elapsed() < Duration::from_secs(10));
+    }
+
+    assert!(began.elapsed() >= Duration::from_millis(400) && spared > 0.0);
+    assert!(next.connections() > 5);
+}
+
+#[test]
 fn copies_are_bounded_in_number_and_in_size() {
     let origin = Origin::saying("one");
     let slow = Origin::scripted(|exchange| exchange.await_close());

@@ -127,12 +127,7 @@ impl Snapshot {
         let host = host.rsplit_once(':').map_or(host, |(host, _)| host);
         let stays = ctx.host().is_some_and(|own| own == host);
         // Another host is somebody else's, unless a route names it.
-        (stays || self.names(host)).then_some(Hop { by, status, to: location })
-    }
-
-    fn names(&self, host: &str) -> bool {
-        let mut hosts = self.table.specs().iter().flat_map(|spec| &spec.hosts);
-        hosts.any(|pattern| pattern.matches(host))
+        (stays || self.table.names(host)).then_some(Hop { by, status, to: location })
     }
 }
 

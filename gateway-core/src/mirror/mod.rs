@@ -5,6 +5,7 @@ mod aside;
 mod budget;
 mod compare;
 mod original;
+mod rest;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,11 +24,13 @@ use budget::{Budget, Held};
 pub(crate) use compare::Comparison;
 pub(crate) use original::Original;
 use original::Seen;
+use rest::Rest;
 
 /// What bounds a route's copies; a reload keeps it.
 struct Room {
     in_flight: Arc<Semaphore>,
     budget: Arc<Budget>,
+    rest: Rest,
 }
 
 /// A route's mirror, ready to copy.
@@ -57,6 +60,7 @@ impl Mirror {
         let room = store.get(&key, &format!("{in_flight} of {longest}"), || Room {
             in_flight: Arc::new(Semaphore::new(in_flight)),
             budget: Budget::new(in_flight, longest),
+            rest: Rest::new(),
         });
         Self {
             route,
@@ -78,6 +82,10 @@ impl Mirror {
     /// Begins to copy a request, or leaves it. `random` is a number of its own for each request, from 0 to 1.
     pub(crate) fn begin(self: &Arc<Self>, head: &RequestHeader, random: f64) -> Option<Box<Copy>> {
         if random >= self.share {
+            return None;
+        }
+        if self.room.rest.is_on() {
+            self.metrics.copied(Copied::Failed);
             return None;
         }
         Some(Box::new(Copy {
@@ -155,8 +163,10 @@ impl Mirror {
             Ok(Err(error)) => {
                 tracing::debug!(route = &*self.route, error, "a copy was not answered");
                 self.metrics.copied(Copied::Failed);
+                self.room.rest.failed();
             }
             Ok(Ok(returned)) => {
+                self.room.rest.answered();
                 self.metrics.copied(Copied::Answered);
                 let Some(original) = original else { return };
                 let mut held = self.room.budget.body();

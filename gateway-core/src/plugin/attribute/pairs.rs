@@ -4,18 +4,34 @@ use std::borrow::Cow;
 
 use http::HeaderValue;
 use http::header::GetAll;
+use memchr::{memchr, memchr2};
 use percent_encoding::percent_decode;
 
 /// The first value of a query parameter, form-decoded; empty if it has no `=`.
 pub(super) fn query<'a>(query: &'a str, wanted: &str) -> Option<Cow<'a, str>> {
-    query.split('&').find_map(|pair| {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        (form_decoded(name) == wanted).then(|| form_decoded(value))
-    })
+    let mut rest = query;
+    loop {
+        let end = memchr(b'&', rest.as_bytes()).unwrap_or(rest.len());
+        let pair = &rest[..end];
+        let equals = memchr(b'=', pair.as_bytes()).unwrap_or(end);
+        let name = &pair[..equals];
+        let is_it = match is_coded(name) {
+            false => name == wanted,
+            true => form_decoded(name) == wanted,
+        };
+        if is_it {
+            return Some(form_decoded(pair.get(equals + 1..).unwrap_or_default()));
+        }
+        rest = rest.get(end + 1..)?;
+    }
+}
+
+fn is_coded(text: &str) -> bool {
+    memchr2(b'%', b'+', text.as_bytes()).is_some()
 }
 
 fn form_decoded(text: &str) -> Cow<'_, str> {
-    if !text.bytes().any(|byte| matches!(byte, b'%' | b'+')) {
+    if !is_coded(text) {
         return Cow::Borrowed(text);
     }
     let spaced = text.replace('+', " ");
@@ -24,13 +40,22 @@ fn form_decoded(text: &str) -> Cow<'_, str> {
 
 /// The first value of a cookie, over all `cookie` fields (HTTP/2 may split them).
 pub(super) fn cookie<'a>(fields: GetAll<'a, HeaderValue>, wanted: &str) -> Option<Cow<'a, str>> {
-    let mut pairs = fields.iter().flat_map(|field| field.as_bytes().split(|&byte| byte == b';'));
-    pairs.find_map(|pair| {
-        let pair = pair.trim_ascii();
-        let equals = memchr::memchr(b'=', pair)?;
-        let (name, value) = (pair[..equals].trim_ascii(), pair[equals + 1..].trim_ascii());
-        (name == wanted.as_bytes()).then(|| String::from_utf8_lossy(value))
-    })
+    fields.iter().find_map(|field| cookie_of(field.as_bytes(), wanted.as_bytes()))
+}
+
+fn cookie_of<'a>(field: &'a [u8], wanted: &[u8]) -> Option<Cow<'a, str>> {
+    let mut rest = field;
+    loop {
+        let end = memchr(b';', rest).unwrap_or(rest.len());
+        let pair = rest[..end].trim_ascii_start();
+        // Of most no more has to be read than how they begin.
+        if let Some(after) = pair.strip_prefix(wanted)
+            && let Some(value) = after.trim_ascii_start().strip_prefix(b"=")
+        {
+            return Some(String::from_utf8_lossy(value.trim_ascii()));
+        }
+        rest = rest.get(end + 1..)?;
+    }
 }
 
 #[cfg(test)]
@@ -83,10 +108,40 @@ mod tests {
         }
     }
 
+    /// The same in plain words.
+    fn slow_query(text: &str, wanted: &str) -> Option<String> {
+        let decoded = |text: &str| {
+            let spaced = text.replace('+', " ");
+            percent_decode(spaced.as_bytes()).decode_utf8_lossy().into_owned()
+        };
+        text.split('&').find_map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (decoded(name) == wanted).then(|| decoded(value))
+        })
+    }
+
+    fn slow_cookie(text: &str, wanted: &str) -> Option<String> {
+        text.split(';').find_map(|pair| {
+            let (name, value) = pair.split_once('=')?;
+            (name.trim_ascii() == wanted).then(|| value.trim_ascii().to_owned())
+        })
+    }
+
     proptest! {
         #[test]
         fn no_text_panics(text in ".{0,40}", name in ".{0,4}") {
             let _ = query(&text, &name);
+        }
+
+        #[test]
+        fn pairs_are_found_as_by_a_slow_look(text in "[ab=&;%+6 1]{0,24}", name in "[ab]{1,2}") {
+            let found = query(&text, &name).map(Cow::into_owned);
+            prop_assert_eq!(found, slow_query(&text, &name));
+
+            let mut headers = HeaderMap::new();
+            headers.append(COOKIE, HeaderValue::try_from(&text).unwrap());
+            let found = cookie(headers.get_all(COOKIE), &name).map(Cow::into_owned);
+            prop_assert_eq!(found, slow_cookie(&text, &name));
         }
     }
 }

@@ -258,6 +258,13 @@ impl RouteTable {
         self.any_host.visit(place, visitor);
     }
 
+    /// Whether a route has this host among those that it is for.
+    pub(crate) fn names(&self, host: &str) -> bool {
+        self.exact.contains_key(host)
+            || self.wildcards_of(host).next().is_some()
+            || self.regexes.iter().any(|(pattern, _)| pattern.regex().is_match(host))
+    }
+
     /// The wildcards that cover a host, longest first.
     fn wildcards_of<'t>(&'t self, host: &str) -> impl Iterator<Item = &'t Paths> {
         let known = self.wildcard_labels;
