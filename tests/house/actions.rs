@@ -43,6 +43,7 @@ fn what_an_upstream_is_asked_for_is_rewritten() {
   - {name: within, match: {path: {template: "/w/{*rest}"}}, rewrite: {path: "/a/{rest}/b"}, upstream: echo}
   - {name: header, match: {path: /tenant}, rewrite: {path: "/tenants/{request.header.x-tenant}/data"}, upstream: echo}
   - {name: regex, match: {path: /re}, rewrite: {regex: {pattern: "^/re/([0-9]+)", replacement: "/items/$1"}}, upstream: echo}
+  - {name: between, match: {path: /rx}, rewrite: {regex: {pattern: "^/rx/([0-9]+)/(.*)$", replacement: "/$1/v2/$2"}}, upstream: echo}
   - {name: groups, match: {path: {regex: "/g/(?<a>[a-z]+)-(?<b>[a-z]+)"}}, rewrite: {path: "/{b}/{a}"}, upstream: echo}
   - {name: host, match: {path: /host}, rewrite: {host: internal.example}, upstream: echo}
 "#,
@@ -65,6 +66,7 @@ fn what_an_upstream_is_asked_for_is_rewritten() {
         ("/w/", "/a/b", None),
         ("/re/12/x", "/items/12/x", None),
         ("/re/x", "/re/x", None),
+        ("/rx/7/a/b", "/7/v2/a/b", None),
         ("/g/one-two", "/two/one", None),
         ("/host/x", "/host/x", None),
     ] {
@@ -521,7 +523,7 @@ fn what_cannot_be_of_actions_and_groups_is_told_with_its_place() {
             "routes[0].reply.headers.location: a request cannot say to whom its client is sent; begin with a host and a path, or write a `redirect`",
         ),
         (
-            "reply: {status: 302, template: true, headers: {location: 'https://a.example{request.path}'}}",
+            "reply: {status: 302, template: true, headers: {location: 'https://a.example{request.query.q}'}}",
             "routes[0].reply.headers.location: a request cannot say to whom its client is sent; begin with a host and a path, or write a `redirect`",
         ),
         (

@@ -211,6 +211,36 @@ routes:
 }
 
 #[test]
+fn what_a_plugin_decides_is_open_where_another_changes_what_it_decides_by() {
+    let gate = gate_with(
+        r#"
+plugins:
+  - {kind: request-id}
+  - {kind: headers, options: {request: {remove: [origin]}}}
+  - {kind: cors, options: {origins: ["https://a.test"], others: refuse}}
+  - {kind: ip-restriction, options: {allow: [127.0.0.0/8]}}
+routes:
+  - {name: r, match: {path: /a}, reply: {}}
+  - name: limited
+    match: {path: /l}
+    plugins: [{kind: rate-limit, options: {limits: [{requests: 5, per: 1s}], key: [request.header.x-tenant], missing: refuse}}]
+    reply: {}
+"#,
+    );
+    let mut question = Question::new("GET", "http://a.test/a");
+    question.headers.push(("origin".to_owned(), "https://other.test".to_owned()));
+
+    let told = explain(&gate, &question).told;
+    assert_eq!((told.status, &*told.unless.join(",")), (Some(200), "cors"));
+    let sent =
+        gate.exchange("GET /a HTTP/1.1\r\nHost: a.test\r\nOrigin: https://other.test\r\n\r\n");
+    assert_eq!(sent.status, 200);
+    let limited = explain(&gate, &Question::new("GET", "http://a.test/l")).told;
+    assert_eq!(limited.unless, ["cors", "rate-limit"]);
+    assert_eq!(gate.exchange("GET /l HTTP/1.1\r\nHost: a.test\r\n\r\n").status, 400);
+}
+
+#[test]
 fn what_a_plugin_leaves_alone_is_known_behind_it() {
     let gate = gate_with(
         r#"

@@ -218,6 +218,35 @@ fn uploads_that_last_do_not_keep_others_from_being_copied() {
 }
 
 #[test]
+fn an_answer_that_goes_on_holds_nothing_once_it_is_not_compared() {
+    let body = "x".repeat(500);
+    let whole = format!("HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{body}");
+    let answer = whole.clone();
+    let origin = Origin::scripted(move |exchange| match exchange.head.contains("/v2/stream") {
+        true => {
+            let part = "y".repeat(1000);
+            exchange.write(format!("HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n{part}"))?;
+            exchange.await_close()
+        }
+        false => exchange.write(&answer),
+    });
+    let next = Origin::answering(whole);
+    let gate = gate(
+        &origin,
+        next.address(),
+        "in_flight: 1, body_bytes: 1KiB, timeout: 300ms, compare: {}",
+    );
+    let mut stream = gate.client();
+    stream.send("GET /api/stream HTTP/1.1\r\nHost: a\r\n\r\n");
+    gate.await_metric(&comparisons("skipped"), 1.0);
+
+    // Two answers of 500 bytes fit, where nothing else is held.
+    gate.get("/api");
+    gate.await_metric(&comparisons("same"), 1.0);
+    drop(stream);
+}
+
+#[test]
 fn an_answer_to_a_copy_that_breaks_off_is_a_failure_and_one_that_is_too_long_is_not_compared() {
     let origin = Origin::saying("one");
     let broken = Origin::scripted(|exchange| {

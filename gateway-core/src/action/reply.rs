@@ -28,15 +28,34 @@ enum Body {
     Template(Template, Escape),
 }
 
-/// Whether a text leads to one host, whatever stands in its braces: it begins with a host and a slash, or with a path of
-/// which the first segment is written.
+/// Whether a text leads to one host, whatever stands in its braces: it begins with a host and what ends that, or with a
+/// path of which the first segment is written, or the request's own.
 fn leads_to_one_place(text: &str) -> bool {
-    let Some((written, _)) = text.split_once('{') else { return true };
-    let path = match written.split_once("://") {
-        Some((_, rest)) => rest.find('/').map(|slash| &rest[slash..]),
-        None => Some(written).filter(|path| path.len() > 1),
+    // `refresh` has a time in front.
+    let text = match text.split_once("url=") {
+        Some((time, url))
+            if time.bytes().all(|byte| byte.is_ascii_digit() || b"; ".contains(&byte)) =>
+        {
+            url
+        }
+        _ => text,
     };
-    path.is_some_and(|path| path.starts_with('/') && !path.starts_with("//"))
+    let Some((written, name)) = text.split_once('{') else { return true };
+    // It begins with a slash, and has none behind that.
+    let is_path = name.starts_with("request.path}");
+    let Some((scheme, after)) = written.split_once("://") else {
+        let mut path = written.chars();
+        return match (path.next(), path.next()) {
+            (None, _) => is_path,
+            (Some('/'), Some(second)) => !['/', '\\'].contains(&second),
+            _ => false,
+        };
+    };
+    let end = after.find(['/', '?', '#']).unwrap_or(after.len());
+    let host = &after[..end];
+    let is_host = !host.is_empty()
+        && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-:[]_".contains(&byte));
+    ["http", "https"].contains(&scheme) && is_host && (end < after.len() || is_path)
 }
 
 impl ReplyPlan {
@@ -133,5 +152,36 @@ impl ReplyPlan {
         });
         reply.headers = headers.collect();
         reply
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_location_leads_to_a_host_that_is_written() {
+        for (text, expected) in [
+            ("/plain", true),
+            ("https://a.example/x/{request.query.q}", true),
+            ("https://a.example?next={request.path}", true),
+            ("https://a.example{request.path}", true),
+            ("{request.path}", true),
+            ("/done/{request.query.q}", true),
+            ("0; url=/done/{request.query.q}", true),
+            ("5;url=https://a.example/{request.query.q}", true),
+            ("{request.query.to}", false),
+            ("/{request.query.to}", false),
+            ("//{request.query.to}", false),
+            ("/\\{request.query.to}", false),
+            ("https://{request.query.to}/", false),
+            ("https:///{request.query.to}", false),
+            ("https://a.example{request.query.to}", false),
+            ("https://a@{request.query.to}/", false),
+            ("javascript://a/{request.query.to}", false),
+            ("0; url=//x/://y/{request.query.to}", false),
+        ] {
+            assert_eq!(leads_to_one_place(text), expected, "{text}");
+        }
     }
 }

@@ -102,6 +102,8 @@ fn unfit(replace: &ReplaceConfig) -> Option<String> {
             rest = after;
             continue;
         }
+        // Whatever it stands for, it keeps what is beside it apart.
+        plain.push('x');
         let braced = rest.strip_prefix('{').and_then(|inside| inside.split_once('}'));
         let end = rest.find(|one: char| !one.is_ascii_alphanumeric() && one != '_');
         let (name, after) = braced.unwrap_or_else(|| rest.split_at(end.unwrap_or(rest.len())));

@@ -17,7 +17,7 @@ pub struct MirrorConfig {
     #[serde(default = "all")]
     pub share: Percent,
     /// How many copies may be on their way; what comes above is not copied and counted as `full`. What is held of bodies
-    /// is bounded by so many times `body_bytes` as well. Each route has its own. Default 64.
+    /// is bounded by so many times `body_bytes` as well, and of compared answers by as much again. Each route has its own. Default 64.
     #[serde(default = "in_flight")]
     #[schemars(range(min = 1, max = 10_000))]
     pub in_flight: usize,

@@ -54,21 +54,27 @@ impl WholePattern {
         Extractor::new().extract(&hir).literals().is_none_or(|all| all.iter().any(begins))
     }
 
-    /// A text in it with capital letters, which stand for themselves.
-    pub(super) fn capitals(&self) -> Option<String> {
-        fn find(hir: &Hir) -> Option<String> {
+    /// A text with such characters in it that all have which it matches.
+    pub(super) fn needs(&self, is_wanted: fn(char) -> bool) -> Option<String> {
+        fn find(hir: &Hir, is_wanted: fn(char) -> bool) -> Option<String> {
             match hir.kind() {
                 HirKind::Literal(text) => {
                     let text = String::from_utf8_lossy(&text.0).into_owned();
-                    text.contains(|one: char| one.is_ascii_uppercase()).then_some(text)
+                    text.contains(is_wanted).then_some(text)
                 }
-                HirKind::Repetition(inner) => find(&inner.sub),
-                HirKind::Capture(inner) => find(&inner.sub),
-                HirKind::Concat(all) | HirKind::Alternation(all) => all.iter().find_map(find),
+                HirKind::Repetition(inner) if inner.min == 0 => None,
+                HirKind::Repetition(inner) => find(&inner.sub, is_wanted),
+                HirKind::Capture(inner) => find(&inner.sub, is_wanted),
+                HirKind::Concat(all) => all.iter().find_map(|one| find(one, is_wanted)),
+                HirKind::Alternation(all) => {
+                    let each: Option<Vec<String>> =
+                        all.iter().map(|one| find(one, is_wanted)).collect();
+                    each?.into_iter().next()
+                }
                 HirKind::Empty | HirKind::Look(_) | HirKind::Class(_) => None,
             }
         }
-        find(&regex_syntax::parse(&self.source).ok()?)
+        find(&regex_syntax::parse(&self.source).ok()?, is_wanted)
     }
 }
 
@@ -183,11 +189,18 @@ mod tests {
             let pattern: WholePattern = source.parse().unwrap();
             assert_eq!(pattern.may_begin_with(b'/'), expected, "{source}");
         }
-        for (source, expected) in
-            [("api-[A-Z]+", None), ("(?i)API", None), ("a(b|API.)c*", Some("API")), ("a", None)]
-        {
+        for (source, expected) in [
+            ("api-[A-Z]+", None),
+            ("(?i)API", None),
+            ("a(b|API.)c*", None),
+            ("api(-V2)?", None),
+            ("(WWW|API).a", Some("WWW")),
+            ("a(API)+", Some("API")),
+            ("a", None),
+        ] {
             let pattern: WholePattern = source.parse().unwrap();
-            assert_eq!(pattern.capitals().as_deref(), expected, "{source}");
+            let capitals = pattern.needs(|one| one.is_ascii_uppercase());
+            assert_eq!(capitals.as_deref(), expected, "{source}");
         }
     }
 

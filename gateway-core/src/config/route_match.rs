@@ -167,7 +167,7 @@ impl MatchConfig {
         }
         for (place, host) in self.hosts.iter().enumerate() {
             let HostMatch::Long(HostRule::Regex(pattern)) = host else { continue };
-            if let Some(capitals) = pattern.capitals() {
+            if let Some(capitals) = pattern.needs(|one| one.is_ascii_uppercase()) {
                 let at = at.clone().key("hosts").index(place).key("regex");
                 let message = format!("hosts are matched in lower case, and none has `{capitals}`");
                 findings.add(&at, message);
@@ -181,6 +181,15 @@ impl MatchConfig {
                 &at,
                 "no path is matched: each begins with `/`, and this is for the whole of it",
             );
+        }
+        if let Some(PathMatch::Regex(pattern)) = &self.path
+            && let Some(bare) = pattern.needs(|one| "|[]{}^`\"<>\\ ?#".contains(one))
+        {
+            let at = at.clone().key("path").key("regex");
+            let message = format!(
+                "no path is matched: none has `{bare}` in it, for such characters are encoded, as `%5B`"
+            );
+            findings.add(&at, message);
         }
         self.check_headers(&at.clone().key("headers"), findings);
         self.check_cookies(&at.clone().key("cookies"), findings);

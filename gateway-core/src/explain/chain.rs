@@ -3,8 +3,9 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use http::HeaderName;
 use http::header::COOKIE;
+use http::{HeaderName, StatusCode};
+use pingora_http::RequestHeader;
 use serde_json::Value;
 
 use super::{PluginTold, Seen};
@@ -35,12 +36,20 @@ impl Seen<'_> {
         let (mut unless, mut changed) = (Vec::new(), Changed::default());
         for plugin in self.chain().plugins() {
             let (acts, _) = self.acts(plugin, &changed);
-            // What one before it changes may be what it decides by.
             let seen = plugin.hooks.request.as_ref().filter(|_| acts != Some(false));
             let Some(hook) = seen else { continue };
-            match hook.foresee(self.head, self.ctx) {
+            let decided = hook.foresee(self.head, self.ctx);
+            // What it decides by may be another by then.
+            let decided = decided.filter(|flow| {
+                let status = outcome(flow);
+                !changed.all
+                    && changed.heads(self.head).iter().all(|head| {
+                        hook.foresee(head, self.ctx).is_some_and(|flow| outcome(&flow) == status)
+                    })
+            });
+            match decided {
                 Some(Flow::Continue) => {}
-                Some(Flow::Respond(reply)) if acts == Some(true) && !changed.all => {
+                Some(Flow::Respond(reply)) if acts == Some(true) => {
                     return (unless, Some((plugin, reply)));
                 }
                 _ => unless.push(plugin.name.to_string()),
@@ -115,7 +124,30 @@ struct Changed {
     fields: HashSet<HeaderName>,
 }
 
+/// The status that a plugin answers with, if it does.
+fn outcome(flow: &Flow) -> Option<StatusCode> {
+    match flow {
+        Flow::Continue => None,
+        Flow::Respond(reply) => Some(reply.status),
+    }
+}
+
 impl Changed {
+    /// The head as it may be by then: without the fields, and with something else in them.
+    fn heads(&self, head: &RequestHeader) -> Vec<RequestHeader> {
+        if self.fields.is_empty() {
+            return Vec::new();
+        }
+        let mut without = head.clone();
+        self.fields.iter().for_each(|name| drop(without.remove_header(name)));
+        let mut other = without.clone();
+        for name in &self.fields {
+            // It is valid, and nobody's.
+            let _ = other.insert_header(name.clone(), "x");
+        }
+        vec![without, other]
+    }
+
     fn by(&mut self, plugin: &Mounted) {
         match &plugin.hooks.changes {
             _ if plugin.hooks.request.is_none() => {}

@@ -67,7 +67,7 @@ impl Snapshot {
             Some(format!("through {}", self.listeners().get(usize::from(*place))?.name))
         });
         let conditions = rules.condition.iter();
-        let condition = conditions.map(|one| shown_condition(one.source()).into_owned());
+        let condition = conditions.map(|one| shown_condition(one.source()).to_owned());
         values.chain(clients).chain(condition).chain(listeners).collect()
     }
 

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use http::header::FORWARDED;
 use http::{Method, StatusCode};
 
 use super::Question;
@@ -16,6 +17,9 @@ use crate::snapshot::Snapshot;
 
 /// A way that is longer does not end, or is one that no client goes.
 const HOPS: usize = 100;
+
+/// What stands before the name of a listener that leads on.
+const LISTENER: &str = "listener ";
 
 /// A redirect that leads back to itself, and the way there.
 pub(crate) struct Circle {
@@ -46,7 +50,8 @@ impl Snapshot {
             if way.iter().any(|(_, by)| told.contains(by)) {
                 continue;
             }
-            told.extend(way.iter().map(|(_, by)| by.clone()));
+            let routes = way.iter().map(|(_, by)| by).filter(|by| !by.starts_with(LISTENER));
+            told.extend(routes.cloned());
             circles.push(Circle { route: place, way });
         }
         circles
@@ -115,7 +120,7 @@ impl Snapshot {
             Ok(Err(reply)) | Err(reply) => {
                 let found = reply.headers.iter().find(|(name, _)| name == http::header::LOCATION);
                 let location = found?.1.to_str().ok()?.to_owned();
-                (format!("listener {}", ctx.listener_name()), reply.status, location)
+                (format!("{LISTENER}{}", ctx.listener_name()), reply.status, location)
             }
         };
         if location.starts_with('/') {
@@ -137,12 +142,17 @@ fn fitting(spec: &RouteSpec, url: &str) -> Option<Question> {
     let mut question = Question::new(method.as_str(), url);
     let (mut query, mut cookies) = (Vec::new(), Vec::new());
     for ValueRule { of, test } in &spec.rules.values {
+        // What a proxy in front says is another after the next connection, and what must not be there may be set.
+        let of_proxy = matches!(of, Attribute::RequestHeader(name)
+            if name.as_str().starts_with("x-forwarded-") || *name == FORWARDED);
+        if of_proxy || *test == ValueTest::Absent {
+            return None;
+        }
         let value = match test {
             ValueTest::Exact(text) | ValueTest::Prefix(text) => text.to_string(),
             ValueTest::Present => "x".to_owned(),
-            ValueTest::Absent => continue,
             ValueTest::Range(min, max) => 0.clamp(*min, *max).to_string(),
-            ValueTest::Regex(_) => return None,
+            ValueTest::Absent | ValueTest::Regex(_) => return None,
         };
         match of {
             Attribute::RequestQuery(name) => query.push(format!("{name}={value}")),

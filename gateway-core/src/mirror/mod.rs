@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pingora_http::RequestHeader;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::Semaphore;
 use tokio::time::error::Elapsed;
 
 use crate::config::{ConfigPath, MirrorConfig};
@@ -23,13 +23,16 @@ use aside::Aside;
 use budget::{Budget, Held};
 pub(crate) use compare::Comparison;
 pub(crate) use original::Original;
-use original::Seen;
+use original::{Seen, Waiting};
 use rest::Rest;
 
 /// What bounds a route's copies; a reload keeps it.
 struct Room {
     in_flight: Arc<Semaphore>,
-    budget: Arc<Budget>,
+    /// Of copies in the making.
+    bodies: Arc<Budget>,
+    /// Of answers that are compared.
+    answers: Arc<Budget>,
     rest: Rest,
 }
 
@@ -59,7 +62,8 @@ impl Mirror {
         let key = format!("mirror/{route}");
         let room = store.get(&key, &format!("{in_flight} of {longest}"), || Room {
             in_flight: Arc::new(Semaphore::new(in_flight)),
-            budget: Budget::new(in_flight, longest),
+            bodies: Budget::new(in_flight, longest),
+            answers: Budget::new(in_flight, longest),
             rest: Rest::new(),
         });
         Self {
@@ -91,7 +95,7 @@ impl Mirror {
         Some(Box::new(Copy {
             mirror: self.clone(),
             head: head.clone(),
-            body: self.room.budget.body(),
+            body: self.room.bodies.body(),
         }))
     }
 }
@@ -133,12 +137,12 @@ impl Copy {
             return None;
         };
         let (original, seen) = match mirror.comparison {
-            Some(_) => Some(Original::new(mirror.room.budget.clone())).unzip(),
+            Some(_) => Some(Original::new(mirror.room.answers.clone())).unzip(),
             None => (None, None),
         };
         let (aside, metrics) = (mirror.aside.clone(), mirror.metrics.clone());
         let sending = async move {
-            let longest = mirror.room.budget.longest();
+            let longest = mirror.room.answers.longest();
             let exchange = mirror.copies.send(&head, body.take(), longest);
             let returned = tokio::time::timeout(mirror.timeout, exchange).await;
             drop((permit, body));
@@ -156,10 +160,13 @@ impl Mirror {
     async fn returned(
         self: Arc<Self>,
         returned: Result<Result<Returned, String>, Elapsed>,
-        original: Option<oneshot::Receiver<Seen>>,
+        original: Option<Waiting>,
     ) {
         match returned {
-            Err(_) => self.metrics.copied(Copied::Timeout),
+            Err(_) => {
+                self.metrics.copied(Copied::Timeout);
+                self.room.rest.failed();
+            }
             Ok(Err(error)) => {
                 tracing::debug!(route = &*self.route, error, "a copy was not answered");
                 self.metrics.copied(Copied::Failed);
@@ -169,7 +176,7 @@ impl Mirror {
                 self.room.rest.answered();
                 self.metrics.copied(Copied::Answered);
                 let Some(original) = original else { return };
-                let mut held = self.room.budget.body();
+                let mut held = self.room.answers.body();
                 let whole = returned.body.filter(|body| held.push(body).is_ok());
                 let copy = Seen {
                     status: returned.status,
@@ -182,9 +189,9 @@ impl Mirror {
         }
     }
 
-    async fn compare(self: &Arc<Self>, copy: Seen, original: oneshot::Receiver<Seen>) {
-        let original = match tokio::time::timeout(self.timeout, original).await {
-            Ok(Ok(original)) => original,
+    async fn compare(self: &Arc<Self>, copy: Seen, mut original: Waiting) {
+        let original = match tokio::time::timeout(self.timeout, original.end()).await {
+            Ok(Some(original)) => original,
             // It failed, or has not ended.
             _ => return self.metrics.compared(Compared::Skipped),
         };

@@ -1,6 +1,6 @@
 //! The answer to a request that was copied, as it passes by.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use http::{HeaderMap, StatusCode};
 use pingora_http::ResponseHeader;
@@ -11,9 +11,24 @@ use super::compare::Answer;
 
 /// The answer to a request that was copied, as it passes by.
 pub(crate) struct Original {
-    seen: Option<Seen>,
+    slot: Arc<Slot>,
     budget: Arc<Budget>,
-    shown: Option<oneshot::Sender<Seen>>,
+    ended: Option<oneshot::Sender<()>>,
+}
+
+/// Who waits for the original to end.
+pub(super) struct Waiting {
+    slot: Arc<Slot>,
+    ended: oneshot::Receiver<()>,
+}
+
+/// What was seen of it so far; nothing once nobody waits any more.
+struct Slot(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    seen: Option<Seen>,
+    given_up: bool,
 }
 
 /// What was seen of it.
@@ -36,41 +51,67 @@ impl Seen {
     }
 }
 
+impl Slot {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Original {
-    pub(super) fn new(budget: Arc<Budget>) -> (Box<Self>, oneshot::Receiver<Seen>) {
-        let (shown, seen) = oneshot::channel();
-        (Box::new(Self { seen: None, budget, shown: Some(shown) }), seen)
+    pub(super) fn new(budget: Arc<Budget>) -> (Box<Self>, Waiting) {
+        let (sender, ended) = oneshot::channel();
+        let slot = Arc::new(Slot(Mutex::default()));
+        let waiting = Waiting { slot: slot.clone(), ended };
+        (Box::new(Self { slot, budget, ended: Some(sender) }), waiting)
     }
 
     /// Its head has arrived; the last one counts.
     pub(crate) fn head(&mut self, head: &ResponseHeader) {
+        let mut state = self.slot.state();
+        if state.given_up {
+            return;
+        }
         let (status, headers) = (head.status, head.headers.clone());
         let body = Some(self.budget.body());
-        self.seen = Some(Seen { status, headers, body, trailers: HeaderMap::new() });
+        state.seen = Some(Seen { status, headers, body, trailers: HeaderMap::new() });
     }
 
     pub(crate) fn piece(&mut self, piece: &[u8]) {
-        if self.shown.as_ref().is_none_or(oneshot::Sender::is_closed) {
-            // The copy has failed: there is nobody to show it to.
-            self.seen = None;
-        }
-        let Some(seen) = &mut self.seen else { return };
+        let mut state = self.slot.state();
+        let Some(seen) = &mut state.seen else { return };
         if seen.body.as_mut().is_some_and(|body| body.push(piece).is_err()) {
             seen.body = None;
         }
     }
 
     pub(crate) fn trailers(&mut self, trailers: &HeaderMap) {
-        if let Some(seen) = &mut self.seen {
+        if let Some(seen) = &mut self.slot.state().seen {
             seen.trailers.clone_from(trailers);
         }
     }
 
     /// It has ended well.
     pub(crate) fn end(&mut self) {
-        if let (Some(seen), Some(shown)) = (self.seen.take(), self.shown.take()) {
+        if let Some(ended) = self.ended.take() {
             // Whoever would compare it may have given up.
-            let _ = shown.send(seen);
+            let _ = ended.send(());
         }
+    }
+}
+
+impl Waiting {
+    /// All of it, once it has ended well; nothing if it fails.
+    pub(super) async fn end(&mut self) -> Option<Seen> {
+        (&mut self.ended).await.ok()?;
+        self.slot.state().seen.take()
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        // An answer may go on for hours: what is held of it is needed no more.
+        let mut state = self.slot.state();
+        state.given_up = true;
+        state.seen = None;
     }
 }

@@ -1,6 +1,5 @@
 //! `Chain`: a route's plugins, arranged by phase when the snapshot is compiled.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -53,8 +52,8 @@ impl Mounted {
         self.hooks.phases()
     }
 
-    /// Its condition, if it has one, without the texts that a secret is held against.
-    pub fn when(&self) -> Option<Cow<'_, str>> {
+    /// Its condition, if it has one, as it may be shown: `***` where it names something secret.
+    pub fn when(&self) -> Option<&str> {
         self.when.as_ref().map(|condition| shown_condition(condition.source()))
     }
 

@@ -33,7 +33,8 @@ pub enum ValueTest {
 }
 
 impl ValueRule {
-    /// What stands there is for nobody else to see: what a field or a parameter of a secret name holds, and any cookie.
+    /// Whether what a request has there is for nobody else to see: what a field or a parameter of a secret name holds, and
+    /// any cookie.
     pub(crate) fn is_secret(&self) -> bool {
         matches!(self.of, Attribute::RequestCookie(_)) || self.is_named_secret()
     }

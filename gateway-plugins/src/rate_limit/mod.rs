@@ -315,8 +315,9 @@ impl RequestHook for RateLimit {
     }
 
     fn foresee(&self, _: &RequestHeader, _: &RequestCtx) -> Option<Flow> {
-        // Of one request alone nothing is too much.
-        Some(Flow::Continue)
+        // One request of the usual cost is not too much; another cost may be, and so may be what is missing.
+        let is_plain = matches!(self.cost, Cost::Fixed(_)) && self.missing != Missing::Refuse;
+        (self.dry_run || is_plain && self.store.is_none()).then_some(Flow::Continue)
     }
 }
 

@@ -64,7 +64,12 @@ fn contradict(terms: &[Expression]) -> bool {
 /// Whether an attribute never holds this text.
 fn is_impossible(attribute: &Attribute, value: &str) -> bool {
     match attribute {
-        Attribute::RequestPath => !value.starts_with('/'),
+        // Of the form in which paths are matched.
+        Attribute::RequestPath => {
+            !value.starts_with('/')
+                || value.contains("//")
+                || value.contains(['|', '[', ']', '{', '}', '^', '`', ' '])
+        }
         Attribute::RequestHost => value.chars().any(|one| one.is_ascii_uppercase()),
         Attribute::RequestScheme => !["http", "https"].contains(&value),
         Attribute::RequestProtocol => !["HTTP/1.0", "HTTP/1.1", "HTTP/2"].contains(&value),

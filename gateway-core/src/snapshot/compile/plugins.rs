@@ -3,23 +3,22 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use http::header::{ACCESS_CONTROL_REQUEST_METHOD, ORIGIN};
-
 use super::Compile;
 use crate::config::{ConfigPath, OnError, PluginConfig};
 use crate::plugin::{Attribute, BuildEnv, Class, Condition, Level, Mounted};
 use crate::snapshot::written::written;
 use crate::snapshot::{ListenerPlan, Snapshot};
 
-/// Whether a plugin's condition looks at what tells a preflight from other requests.
+/// Whether a plugin's condition looks at what tells a preflight from other requests: the method, fields, cookies.
 fn spares_preflights(plugin: &Mounted) -> bool {
     plugin.when.as_ref().is_some_and(|when| {
-        when.attributes().into_iter().any(|attribute| match attribute {
-            Attribute::RequestMethod => true,
-            Attribute::RequestHeader(name) => {
-                *name == ACCESS_CONTROL_REQUEST_METHOD || *name == ORIGIN
-            }
-            _ => false,
+        when.attributes().into_iter().any(|attribute| {
+            matches!(
+                attribute,
+                Attribute::RequestMethod
+                    | Attribute::RequestHeader(_)
+                    | Attribute::RequestCookie(_)
+            )
         })
     })
 }
