@@ -143,7 +143,11 @@ impl Process {
         let came = Instant::now() + PATIENCE;
         while Instant::now() < came {
             if let Ok(Some(status)) = self.child.try_wait() {
-                self.stderr.extend(self.lines.try_iter());
+                // Its last lines may be read a little later; a process that it has started may hold the other end.
+                let late = Duration::from_millis(100);
+                while let Ok(line) = self.lines.recv_timeout(late) {
+                    self.stderr.push(line);
+                }
                 return status;
             }
             thread::sleep(Duration::from_millis(10));

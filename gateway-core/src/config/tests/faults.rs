@@ -134,7 +134,7 @@ fn every_kind_of_fault_has_its_words_and_its_place() {
         ),
         (
             "plugins: [{kind: cors, options: {a: '${NONE}'}}]",
-            "5:37  plugins[0].options.a: environment variable `NONE` is not set; `${NONE:-default}` gives one",
+            "5:37  plugins[0].options.a: environment variable `NONE` is not set; `${NONE:-default}` gives one, and `$${NONE}` is that text",
         ),
         (
             "plugins: [{kind: cors, options: {1: a}}]",
