@@ -16,13 +16,13 @@ impl Expression {
             Self::Any(terms) if what => terms.iter().any(|term| term.is_always(true)),
             Self::Any(terms) => terms.iter().all(|term| term.is_always(false)),
             Self::Text(Text::Literal(text), test) => test.of(text) == Some(what),
-            _ if what => false,
-            _ => match self.only() {
-                Some((attribute, values)) => {
+            // What a request holds can be ruled out, and never be taken for granted.
+            other => {
+                let asked = other.only().filter(|_| !what);
+                asked.is_some_and(|(attribute, values)| {
                     values.iter().all(|value| is_impossible(attribute, value))
-                }
-                None => false,
-            },
+                })
+            }
         }
     }
 
@@ -78,5 +78,36 @@ fn is_impossible(attribute: &Attribute, value: &str) -> bool {
             value.parse::<IpAddr>().map_or(true, |address| address.to_string() != value)
         }
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::plugin::{Condition, PublishedNames};
+
+    #[test]
+    fn only_what_no_request_can_meet_is_never() {
+        for (source, never) in [
+            ("false", true),
+            ("'a' == 'b'", true),
+            ("!('a' == 'a')", true),
+            ("request.method == 'GET' && request.method in ['PUT', 'POST']", true),
+            ("request.path == 'a' || client.ip == '10.0.0.0/8'", true),
+            ("request.method in []", true),
+            ("request.path in ['/a|b', '/a//b']", true),
+            ("true", false),
+            ("'a' == 'a' || false", false),
+            ("request.method == 'GET' && request.method in ['GET', 'POST']", false),
+            ("request.method == 'GET' || request.method == 'PUT'", false),
+            ("request.method == 'GET' && request.method != 'PUT'", false),
+            ("request.path in ['a', '/a']", false),
+            ("request.path != 'a'", false),
+            ("!(request.path == 'a')", false),
+            ("client.ip in ['10.0.0.1', 'x']", false),
+            ("request.header.a == '1' && request.header.b == '2'", false),
+        ] {
+            let condition = Condition::parse(source, &PublishedNames::default(), false);
+            assert_eq!(condition.unwrap().is_never(), never, "{source}");
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! The paths of a host that has many: maps of exact ones and prefixes, trees of templates.
 
-use super::{Candidate, Map, Place, Visitor, by_length};
+use super::{Candidate, Map, Place, Visitor, at_pattern};
 use crate::config::WholePattern;
 use crate::routing::pattern::{PathPattern, Segment, Template};
 use crate::routing::slot::Slot;
@@ -39,7 +39,7 @@ impl Many {
                 self.open.get_or_insert_default().at(template)
             }
             PathPattern::Template(template) => self.templates.at(template),
-            PathPattern::Regex(pattern) => self.regex(pattern),
+            PathPattern::Regex(pattern) => at_pattern(&mut self.regexes, pattern),
         }
     }
 
@@ -48,15 +48,6 @@ impl Many {
             self.lengths.insert(place, prefix.len());
         }
         self.prefixes.entry(prefix.into()).or_default()
-    }
-
-    fn regex(&mut self, pattern: &WholePattern) -> &mut Slot {
-        let place = self.regexes.binary_search_by(|(held, _)| by_length(held, pattern));
-        let place = place.unwrap_or_else(|place| {
-            self.regexes.insert(place, (pattern.clone(), Slot::default()));
-            place
-        });
-        &mut self.regexes[place].1
     }
 
     /// Puts all candidates in order, once all are there.

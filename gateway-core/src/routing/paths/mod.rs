@@ -4,7 +4,7 @@
 mod few;
 mod many;
 
-use std::cmp::{Ordering, Reverse};
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -53,10 +53,20 @@ pub(super) trait Visitor<'t> {
     }
 }
 
-/// The order in which regular expressions are tried: longer ones first.
-pub(super) fn by_length(one: &WholePattern, two: &WholePattern) -> Ordering {
+/// What a list has for a regular expression. In the list they stand as they are tried: longer ones first.
+pub(super) fn at_pattern<'l, T: Default>(
+    list: &'l mut Vec<(WholePattern, T)>,
+    pattern: &WholePattern,
+) -> &'l mut T {
     let key = |pattern: &WholePattern| Reverse(pattern.source().len());
-    key(one).cmp(&key(two)).then_with(|| one.source().cmp(two.source()))
+    let place = list.binary_search_by(|(held, _)| {
+        key(held).cmp(&key(pattern)).then_with(|| held.source().cmp(pattern.source()))
+    });
+    let place = place.unwrap_or_else(|place| {
+        list.insert(place, (pattern.clone(), T::default()));
+        place
+    });
+    &mut list[place].1
 }
 
 /// The candidates of one host, by path.

@@ -56,7 +56,7 @@ use std::sync::Arc;
 use http::Method;
 
 use super::methods::{AllowedMethods, MethodSet, Wanted};
-use super::paths::{Candidate, Map, Paths, Place, Visitor, by_length};
+use super::paths::{Candidate, Map, Paths, Place, Visitor, at_pattern};
 use super::pattern::{HostPattern, PathPattern};
 use super::rules::Rules;
 use crate::config::WholePattern;
@@ -301,17 +301,8 @@ impl RouteTable {
                 self.wildcard_labels |= label_bit(name.split('.').count());
                 self.wildcards.entry(name.clone()).or_default()
             }
-            HostPattern::Regex(pattern) => self.host_regex(pattern),
+            HostPattern::Regex(pattern) => at_pattern(&mut self.regexes, pattern),
         }
-    }
-
-    fn host_regex(&mut self, pattern: &WholePattern) -> &mut Paths {
-        let place = self.regexes.binary_search_by(|(held, _)| by_length(held, pattern));
-        let place = place.unwrap_or_else(|place| {
-            self.regexes.insert(place, (pattern.clone(), Paths::default()));
-            place
-        });
-        &mut self.regexes[place].1
     }
 
     fn finish(&mut self) {
